@@ -1,0 +1,1 @@
+//! Lazy n-dimensional arrays with pluggable backends.

@@ -1,0 +1,1 @@
+//! Reads and writes checkpoint files: named tensors as bytes.

@@ -1,0 +1,1 @@
+//! Run and convert language models: Kiln's library face.

@@ -1,0 +1,1 @@
+//! Llama-family models: configuration, weights, layers, KV cache, generation.

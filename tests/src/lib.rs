@@ -1,0 +1,1 @@
+//! Strategies, f64 oracle and device list of the conformance tests.
