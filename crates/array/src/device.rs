@@ -1,0 +1,178 @@
+//! A device: a backend, its compiled programs, and what has happened on it.
+
+use crate::graph::Graph;
+use crate::schedule::Schedule;
+use crate::{Backend, Error, Plan, Program, Result};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// How many programs a device keeps; the least recently used goes first.
+const PROGRAMS: usize = 8;
+
+/// A backend with its program cache; cheap to clone. Arrays on one device can be used together.
+#[derive(Clone)]
+pub struct Device(Arc<Inner>);
+
+struct Inner {
+    backend: Box<dyn Backend>,
+    options: Options,
+    observer: Option<Observer>,
+    turn: Mutex<()>,
+    programs: Mutex<Vec<(Graph, Arc<Compiled>)>>,
+    stats: Mutex<Stats>,
+    failure: OnceLock<Error>,
+}
+
+/// Called with every plan that is compiled.
+pub type Observer = Box<dyn Fn(&Plan) + Send + Sync>;
+
+pub(crate) struct Compiled {
+    pub(crate) program: Box<dyn Program>,
+    pub(crate) schedule: Schedule,
+}
+
+/// What evaluation may do to be fast. No option changes a result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Merge elementwise steps into each other and into matmuls.
+    pub fuse: bool,
+    /// Let temporaries share memory.
+    pub reuse: bool,
+    /// Keep programs for graphs of equal structure.
+    pub cache: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { fuse: true, reuse: true, cache: true }
+    }
+}
+
+/// What has happened on a device since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Evaluations that had anything to do.
+    pub evaluations: u64,
+    /// Nodes they found pending.
+    pub nodes: u64,
+    /// Steps they ran.
+    pub steps: u64,
+    /// Steps that only moved elements.
+    pub copies: u64,
+    /// Graphs whose program had to be compiled.
+    pub misses: u64,
+    /// Requests that the memory pool could not serve from what it had.
+    pub allocations: u64,
+    /// Bytes that arrays and programs hold now, without mapped weights.
+    pub bytes: usize,
+    /// The most that `bytes` has been.
+    pub peak_bytes: usize,
+}
+
+impl Device {
+    /// A device on `backend`.
+    pub fn new(backend: impl Backend + 'static) -> Device {
+        Device::with(backend, Options::default(), None)
+    }
+
+    /// A device on `backend` with options, and somebody who wants to see its plans.
+    pub fn with(
+        backend: impl Backend + 'static,
+        options: Options,
+        observer: Option<Observer>,
+    ) -> Device {
+        Device(Arc::new(Inner {
+            backend: Box::new(backend),
+            options,
+            observer,
+            turn: Mutex::new(()),
+            programs: Mutex::default(),
+            stats: Mutex::default(),
+            failure: OnceLock::new(),
+        }))
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> Stats {
+        let memory = self.0.backend.memory();
+        Stats {
+            allocations: memory.allocations,
+            bytes: memory.bytes,
+            peak_bytes: memory.peak_bytes,
+            ..*lock(&self.0.stats)
+        }
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.0.backend
+    }
+
+    /// Held during an evaluation: there is one at a time.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.0.turn)
+    }
+
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut lock(&self.0.stats));
+    }
+
+    /// The error that broke this device, if one did.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.0.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Marks the device as broken: what its buffers hold is unknown.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        self.0.failure.get_or_init(|| error).clone()
+    }
+
+    /// The program for graphs of this structure: a kept one, or a new one.
+    pub(crate) fn program(&self, graph: &Graph) -> Result<Arc<Compiled>> {
+        let mut programs = lock(&self.0.programs);
+        if let Some(at) = programs.iter().position(|(known, _)| known == graph) {
+            let entry = programs.remove(at);
+            let compiled = entry.1.clone();
+            programs.push(entry);
+            return Ok(compiled);
+        }
+        let (schedule, plan) = Schedule::new(graph, self.0.options);
+        if let Some(observer) = &self.0.observer {
+            observer(&plan);
+        }
+        self.count(|stats| stats.misses += 1);
+        if self.0.options.cache && programs.len() == PROGRAMS {
+            programs.remove(0);
+        }
+        let program = self.0.backend.compile(&plan)?;
+        let compiled = Arc::new(Compiled { program, schedule });
+        if self.0.options.cache {
+            programs.push((graph.clone(), compiled.clone()));
+        }
+        Ok(compiled)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every guarded value is changed by single assignments or pushes: nothing is left half-made.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Device {}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.backend.fmt(f)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.backend.fmt(f)
+    }
+}

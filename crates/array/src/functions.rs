@@ -1,0 +1,247 @@
+//! The operations as methods and operators.
+
+use crate::{
+    Array, Bits, Custom, CustomOp, DType, Expr, Instr, Kind, Op, Pairing, Reduce, Result, Scalar,
+};
+use std::sync::Arc;
+
+impl Array {
+    /// `f` of every element, in this array's dtype.
+    #[track_caller]
+    pub fn unary(&self, f: Scalar) -> Result<Array> {
+        let code = [Instr::Input(0), Instr::Apply(f, [0; 3]), Instr::Cast(self.dtype(), 1)];
+        self.map(&code, &[])
+    }
+
+    /// `f` of elements of two arrays in their joint dtype, shapes broadcast. The result has that
+    /// dtype, or bool for a comparison.
+    #[track_caller]
+    pub fn binary(&self, f: Scalar, other: &Array) -> Result<Array> {
+        let inputs = vec![self.clone(), other.clone()];
+        let Some(joint) = self.dtype().join(other.dtype()) else {
+            // Both named, so that the message shows them.
+            return Array::make(Op::Map(Expr::new(2, &[Instr::Input(0)], &[])), inputs);
+        };
+        Array::make(Op::Map(binary(f, [self.dtype(), other.dtype()], joint)), inputs)
+    }
+
+    /// `f` of every element and a number, which is first rounded to the array's dtype. With a
+    /// fraction and an array of integers, both become f32.
+    #[track_caller]
+    pub fn with_number(&self, f: Scalar, number: impl Into<f64>) -> Result<Array> {
+        self.number(f, number.into(), false)
+    }
+
+    #[track_caller]
+    fn number(&self, f: Scalar, number: f64, first: bool) -> Result<Array> {
+        if !self.dtype().is_float() && number.fract() != 0.0 {
+            return self.cast(DType::F32)?.number(f, number, first);
+        }
+        let dtype = self.dtype();
+        let order = if first { [1, 0, 0] } else { [0, 1, 0] };
+        let result = if f.result(dtype.kind()) == Some(Kind::Bool) { DType::Bool } else { dtype };
+        let code =
+            [Instr::Input(0), Instr::Const(0), Instr::Apply(f, order), Instr::Cast(result, 2)];
+        self.map(&code, &[Array::constant(dtype, number)])
+    }
+
+    /// Where this bool array holds, `yes`, else `no`; all three broadcast.
+    #[track_caller]
+    pub fn select(&self, yes: &Array, no: &Array) -> Result<Array> {
+        let joint = yes.dtype().join(no.dtype()).unwrap_or(yes.dtype());
+        let code = [
+            Instr::Input(0),
+            Instr::Input(1),
+            Instr::Cast(joint, 1),
+            Instr::Input(2),
+            Instr::Cast(joint, 3),
+            Instr::Apply(Scalar::Select, [0, 2, 4]),
+            Instr::Cast(joint, 5),
+        ];
+        let inputs = vec![self.clone(), yes.clone(), no.clone()];
+        Array::make(Op::Map(Expr::new(3, &code, &[])), inputs)
+    }
+
+    /// `eˣ`.
+    #[track_caller]
+    pub fn exp(&self) -> Result<Array> {
+        self.unary(Scalar::Exp)
+    }
+
+    /// `1 / √x`.
+    #[track_caller]
+    pub fn rsqrt(&self) -> Result<Array> {
+        self.unary(Scalar::Rsqrt)
+    }
+
+    /// `x · sigmoid(x)`.
+    #[track_caller]
+    pub fn silu(&self) -> Result<Array> {
+        self.unary(Scalar::Silu)
+    }
+
+    /// Sum along `axis`, which stays with length 1.
+    #[track_caller]
+    pub fn sum(&self, axis: i32) -> Result<Array> {
+        self.reduce(Reduce::Sum, axis)
+    }
+
+    /// Largest element along `axis`, which stays with length 1.
+    #[track_caller]
+    pub fn max(&self, axis: i32) -> Result<Array> {
+        self.reduce(Reduce::Max, axis)
+    }
+
+    /// Mean along `axis`, which stays with length 1.
+    #[track_caller]
+    pub fn mean(&self, axis: i32) -> Result<Array> {
+        self.reduce(Reduce::Mean, axis)
+    }
+
+    #[track_caller]
+    fn reduce(&self, kind: Reduce, axis: i32) -> Result<Array> {
+        let axis = self.axis("reduce", axis)? as u8;
+        Array::make(Op::Reduce { kind, axis }, vec![self.clone()])
+    }
+
+    /// Position of the largest element of the innermost axis: [`Op::ArgMax`].
+    #[track_caller]
+    pub fn argmax(&self) -> Result<Array> {
+        Array::make(Op::ArgMax, vec![self.clone()])
+    }
+
+    /// [`Op::Softmax`].
+    #[track_caller]
+    pub fn softmax(&self) -> Result<Array> {
+        Array::make(Op::Softmax, vec![self.clone()])
+    }
+
+    /// Rows `ids` (u32) of this table: [`Op::Take`].
+    #[track_caller]
+    pub fn take(&self, ids: &Array) -> Result<Array> {
+        Array::make(Op::Take, vec![self.clone(), ids.clone()])
+    }
+
+    /// Stores slice `i` of `source` at `positions[i]` of `axis`: [`Op::Write`]. This handle then
+    /// stands for the new version. The memory is changed in place if no other handle needs the old
+    /// version when this is evaluated, and copied otherwise.
+    #[track_caller]
+    pub fn write(&mut self, axis: i32, positions: &Array, source: &Array) -> Result<()> {
+        let axis = self.axis("write", axis)? as u8;
+        let inputs = vec![self.clone(), source.cast(self.dtype())?, positions.clone()];
+        *self = Array::make(Op::Write { axis }, inputs)?;
+        Ok(())
+    }
+
+    /// [`Op::RmsNorm`].
+    #[track_caller]
+    pub fn rms_norm(&self, weight: &Array, eps: f32) -> Result<Array> {
+        Array::make(Op::RmsNorm { eps: eps.into() }, vec![self.clone(), weight.clone()])
+    }
+
+    /// [`Op::LayerNorm`].
+    #[track_caller]
+    pub fn layer_norm(&self, weight: &Array, bias: &Array, eps: f32) -> Result<Array> {
+        let inputs = vec![self.clone(), weight.clone(), bias.clone()];
+        Array::make(Op::LayerNorm { eps: eps.into() }, inputs)
+    }
+
+    /// Turns the first `heads` heads of `[tokens, heads, size]`: [`Op::Rope`].
+    #[track_caller]
+    pub fn rope(&self, positions: &Array, heads: usize, rope: &Rope) -> Result<Array> {
+        let op =
+            Op::Rope { pairing: rope.pairing, heads: heads as u32, scale: Bits::from(rope.scale) };
+        Array::make(op, vec![self.clone(), positions.clone(), rope.frequencies.clone()])
+    }
+
+    /// `self · weightsᵀ`: [`Op::Matmul`].
+    #[track_caller]
+    pub fn matmul(&self, weights: &Array) -> Result<Array> {
+        Array::make(Op::Matmul { epilogue: None }, vec![self.clone(), weights.clone()])
+    }
+
+    /// [`Op::Attention`] of these queries; `window` 0 sees everything before.
+    #[track_caller]
+    pub fn attention(
+        &self,
+        keys: &Array,
+        values: &Array,
+        positions: &Array,
+        scale: f32,
+        window: usize,
+    ) -> Result<Array> {
+        let op = Op::Attention { scale: scale.into(), window: window as u32 };
+        Array::make(op, vec![self.clone(), keys.clone(), values.clone(), positions.clone()])
+    }
+
+    /// An operation from outside, of `inputs` on one device.
+    #[track_caller]
+    pub fn custom(op: impl CustomOp + 'static, inputs: &[&Array]) -> Result<Array> {
+        let inputs = inputs.iter().map(|&input| input.clone()).collect();
+        Array::make(Op::Custom(Custom(Arc::new(op))), inputs)
+    }
+}
+
+/// How positions turn heads: the parameters of [`Array::rope`].
+#[derive(Clone, Debug)]
+pub struct Rope {
+    /// Which elements are a pair.
+    pub pairing: Pairing,
+    /// Radians per position for each pair, f32.
+    pub frequencies: Array,
+    /// Factor on what turns.
+    pub scale: f32,
+}
+
+fn binary(f: Scalar, dtypes: [DType; 2], joint: DType) -> Expr {
+    // Integers divide as floats do, as in MLX.
+    let integers = f == Scalar::Div && !joint.is_float();
+    let joint = if integers { DType::F32 } else { joint };
+    let mut code = vec![];
+    let mut operand = |n: u8, dtype: DType| {
+        code.push(Instr::Input(n));
+        if dtype.kind() != joint.kind() {
+            code.push(Instr::Cast(joint, code.len() as u8 - 1));
+        }
+        code.len() as u8 - 1
+    };
+    let (a, b) = (operand(0, dtypes[0]), operand(1, dtypes[1]));
+    let result = if f.result(joint.kind()) == Some(Kind::Bool) { DType::Bool } else { joint };
+    code.push(Instr::Apply(f, [a, b, 0]));
+    code.push(Instr::Cast(result, code.len() as u8 - 1));
+    Expr::new(2, &code, &[])
+}
+
+// One line for each operator and each way of passing the operands.
+macro_rules! operators {
+    ($($trait:ident $method:ident;)+) => { $(
+        operators!(@arrays $trait $method: Array, Array; &Array, Array; Array, &Array; &Array, &Array);
+        operators!(@number $trait $method f32: Array, &Array);
+        operators!(@number $trait $method i32: Array, &Array);
+    )+ };
+    (@arrays $trait:ident $method:ident: $($a:ty, $b:ty);+) => { $(
+        impl std::ops::$trait<$b> for $a {
+            type Output = Result<Array>;
+            #[track_caller]
+            fn $method(self, other: $b) -> Result<Array> {
+                self.binary(Scalar::$trait, &other)
+            }
+        }
+    )+ };
+    (@number $trait:ident $method:ident $number:ty: $($a:ty),+) => { $(
+        impl std::ops::$trait<$number> for $a {
+            type Output = Result<Array>;
+            #[track_caller]
+            fn $method(self, number: $number) -> Result<Array> {
+                self.number(Scalar::$trait, number.into(), false)
+            }
+        }
+    )+ };
+}
+
+operators! {
+    Add add;
+    Sub sub;
+    Mul mul;
+    Div div;
+}

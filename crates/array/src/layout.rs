@@ -1,0 +1,183 @@
+//! Where the elements of a view lie in its node's result.
+
+use crate::Shape;
+use crate::shape::MAX_RANK;
+
+/// A view: element `[i, j, …]` lies at `offset + i·strides[0] + j·strides[1] + …`, in elements.
+/// A stride of 0 repeats. Views are made only by the methods here, so they never leave their node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Layout {
+    shape: Shape,
+    strides: [usize; MAX_RANK],
+    offset: usize,
+}
+
+impl Layout {
+    /// The view of everything, row after row.
+    pub fn contiguous(shape: Shape) -> Layout {
+        let mut strides = [0; MAX_RANK];
+        let mut stride = 1;
+        for axis in (0..shape.len()).rev() {
+            strides[axis] = stride;
+            stride *= shape[axis].max(1);
+        }
+        Layout { shape, strides, offset: 0 }
+    }
+
+    /// Lengths of the axes.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Distance between neighbours along each axis, in elements.
+    pub fn strides(&self) -> &[usize] {
+        &self.strides[..self.shape.len()]
+    }
+
+    /// Where element `[0, 0, …]` lies.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether the elements lie row after row without gaps, wherever the first one is.
+    pub fn is_contiguous(&self) -> bool {
+        let mut stride = 1;
+        for (&length, &step) in self.shape.iter().zip(self.strides()).rev() {
+            if length != 1 && step != stride {
+                return self.shape.elements() == 0;
+            }
+            stride *= length;
+        }
+        true
+    }
+
+    /// Whether this view is all of a result of `elements` elements, in order.
+    pub fn covers(&self, elements: usize) -> bool {
+        self.offset == 0 && self.shape.elements() == elements && self.is_contiguous()
+    }
+
+    /// Elements `start..end` of `axis`. The range lies inside the axis.
+    pub(crate) fn slice(mut self, axis: usize, start: usize, end: usize) -> Layout {
+        if end > start {
+            self.offset += start * self.strides[axis];
+        }
+        self.shape = self.shape.with(axis, end - start);
+        self
+    }
+
+    /// Axes `a` and `b` exchanged.
+    pub(crate) fn transpose(mut self, a: usize, b: usize) -> Layout {
+        let (length_a, length_b) = (self.shape[a], self.shape[b]);
+        self.shape = self.shape.with(a, length_b).with(b, length_a);
+        self.strides.swap(a, b);
+        self
+    }
+
+    /// Repeats axes of length 1 so that the shape becomes `shape`, which this one broadcasts to.
+    pub(crate) fn broadcast(self, shape: Shape) -> Layout {
+        let missing = shape.len() - self.shape.len();
+        let mut strides = [0; MAX_RANK];
+        for axis in missing..shape.len() {
+            let own = axis - missing;
+            strides[axis] = if self.shape[own] == 1 { 0 } else { self.strides[own] };
+        }
+        Layout { shape, strides, offset: self.offset }
+    }
+
+    /// The same elements in the same order under another shape of as many elements.
+    /// `None` if no strides express it: then the elements have to be copied.
+    pub(crate) fn reshape(self, shape: Shape) -> Option<Layout> {
+        if self.is_contiguous() {
+            return Some(Layout { offset: self.offset, ..Layout::contiguous(shape) });
+        }
+        // Runs of axes that lie without gaps are one axis; each new axis must divide such a run.
+        let mut runs: Vec<(usize, usize)> = Vec::with_capacity(MAX_RANK);
+        for (&length, &stride) in self.shape.iter().zip(self.strides()) {
+            match runs.last_mut() {
+                _ if length == 1 => {}
+                Some(run) if run.1 == length * stride && stride != 0 => {
+                    *run = (run.0 * length, stride)
+                }
+                _ => runs.push((length, stride)),
+            }
+        }
+        let mut strides = [0; MAX_RANK];
+        let mut run = runs.pop().unwrap_or((1, 1));
+        let mut taken = 1;
+        for axis in (0..shape.len()).rev() {
+            if shape[axis] == 1 {
+                continue;
+            }
+            if taken == run.0 {
+                run = runs.pop()?;
+                taken = 1;
+            }
+            strides[axis] = taken * run.1;
+            taken *= shape[axis];
+            if run.0 % taken != 0 {
+                return None;
+            }
+        }
+        Some(Layout { shape, strides, offset: self.offset })
+    }
+
+    /// Where the element with row-major number `index` lies.
+    pub fn position(&self, mut index: usize) -> usize {
+        let mut position = self.offset;
+        for (&length, &stride) in self.shape.iter().zip(self.strides()).rev() {
+            position += index % length.max(1) * stride;
+            index /= length.max(1);
+        }
+        position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(dims: &[usize]) -> Layout {
+        Layout::contiguous(Shape::new(dims).unwrap())
+    }
+
+    fn positions(layout: Layout) -> Vec<usize> {
+        (0..layout.shape().elements()).map(|i| layout.position(i)).collect()
+    }
+
+    #[test]
+    fn views_compose() {
+        let view = layout(&[3, 4]).slice(1, 1, 3).transpose(0, 1);
+        assert_eq!(positions(view), [1, 5, 9, 2, 6, 10]);
+        assert!(!view.is_contiguous());
+        assert!(layout(&[3, 4]).slice(0, 1, 3).is_contiguous());
+    }
+
+    #[test]
+    fn reshape_keeps_the_order_or_declines() {
+        let shapes: [&[usize]; 6] = [&[12], &[3, 4], &[2, 6], &[4, 3], &[2, 2, 3], &[1, 12, 1]];
+        let sources = [
+            layout(&[3, 4]),
+            layout(&[3, 8]).slice(1, 2, 6),
+            layout(&[4, 3]).transpose(0, 1),
+            layout(&[2, 3, 4]).slice(1, 0, 2).slice(2, 1, 4),
+            layout(&[1, 4]).broadcast(Shape::new(&[3, 4]).unwrap()),
+            layout(&[2, 3, 2]).transpose(0, 1),
+        ];
+        let mut expressed = 0;
+        for source in sources {
+            for shape in shapes {
+                if let Some(view) = source.reshape(Shape::new(shape).unwrap()) {
+                    assert_eq!(positions(view), positions(source), "{source:?} as {shape:?}");
+                    expressed += 1;
+                }
+            }
+        }
+        assert_eq!(expressed, 18);
+    }
+
+    #[test]
+    fn splitting_heads_of_a_wider_row_is_a_view() {
+        let view = layout(&[5, 12]).slice(1, 4, 12).reshape(Shape::new(&[5, 2, 4]).unwrap());
+        assert_eq!(view.map(|v| v.strides().to_vec()), Some(vec![12, 4, 1]));
+    }
+}
