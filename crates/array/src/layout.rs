@@ -172,7 +172,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(expressed, 18);
+        assert_eq!(expressed, 10);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub fn tanh(x: f32) -> f32 {
     y = y * z - 3.333_328_2e-1;
     let small = y * z * x + x;
     let large = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
-    if x.abs() < 0.625 { small } else { large.copysign(x) }
+    if x.abs() < 0.625 { small.copysign(x) } else { large.copysign(x) }
 }
 
 /// `1 / (1 + e⁻ˣ)`.
@@ -118,6 +118,9 @@ mod tests {
     use super::*;
 
     fn close(name: &str, ours: f32, exact: f64, ulps: f64, absolute: f64) {
+        if exact.abs() > f64::from(f32::MAX) {
+            return assert_eq!(ours, exact as f32, "{name}");
+        }
         let step = (exact.abs() as f32).max(f32::MIN_POSITIVE);
         let ulp = f64::from(f32::from_bits(step.to_bits() + 1)) - f64::from(step);
         let error = (f64::from(ours) - exact).abs();
