@@ -222,6 +222,3 @@ fn range(start: u64, offset: u64, bytes: usize) -> Option<Range<usize>> {
     let begin = usize::try_from(start.checked_add(offset)?).ok()?;
     Some(begin..begin.checked_add(bytes)?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -72,6 +72,3 @@ fn header_bytes(file: &File) -> Result<&[u8]> {
     });
     header.ok_or_else(|| Error::invalid(file.path(), None, "a header", "the end of the file"))
 }
-
-#[cfg(test)]
-mod tests;
