@@ -19,10 +19,15 @@
 
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod chat;
 mod detokenizer;
 mod error;
 mod gguf;
+mod json;
+mod pretokenizer;
+mod sentencepiece;
+mod settings;
 mod tokenizer;
 
 pub use chat::{ChatTemplate, DateTime, Message};

@@ -1,8 +1,14 @@
 //! The one tokenizer type, whatever file it was read from.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
+use crate::json::Json;
+use crate::sentencepiece::{Kind, SentencePiece};
+use crate::settings::{self, Settings};
 use crate::{ChatTemplate, Detokenizer, Error, GgufTokenizer, Result};
 
 /// Where a tokenizer was read from.
@@ -31,25 +37,131 @@ impl fmt::Display for Source {
 #[derive(Debug)]
 pub struct Tokenizer {
     source: Source,
+    origin: String,
+    backend: Backend,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    /// What raw text gets in front and behind; `None` leaves that to the backend.
+    ends: Option<(Option<u32>, Option<u32>)>,
+    special_tokens: Map<String, Value>,
+    template: Option<(String, String)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Json(Box<Json>),
+    SentencePiece(Box<SentencePiece>),
+}
+
+impl Backend {
+    fn id(&self, token: &str) -> Option<u32> {
+        match self {
+            Self::Json(json) => json.id(token),
+            Self::SentencePiece(model) => model.id(token),
+        }
+    }
 }
 
 impl Tokenizer {
     /// Reads the tokenizer of a model directory: `tokenizer.json` if it is there, else
     /// `tokenizer.model`; [`Tokenizer::source`] tells which. Special ids and the chat template are
-    /// read from `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json`,
-    /// `config.json` and `chat_template.jinja`, all optional.
+    /// read from `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
+    /// `generation_config.json`, `config.json` and `chat_template.jinja`, all optional.
     pub fn from_directory(directory: &Path) -> Result<Self> {
-        Err(Error::NoTokenizer {
-            directory: directory.to_owned(),
-        })
+        let settings = Settings::read(directory)?;
+        let json = directory.join("tokenizer.json");
+        if let Some(bytes) = settings::read(&json)? {
+            let json = Json::new(&json.display().to_string(), &bytes)?;
+            return Self::new(
+                Source::Json,
+                directory,
+                Backend::Json(Box::new(json)),
+                settings,
+            );
+        }
+        let model = directory.join("tokenizer.model");
+        match settings::read(&model)? {
+            Some(bytes) => {
+                Self::from_model(&model.display().to_string(), bytes, settings).map(|tokenizer| {
+                    Self {
+                        origin: directory.display().to_string(),
+                        ..tokenizer
+                    }
+                })
+            }
+            None => Err(Error::NoTokenizer {
+                directory: directory.to_owned(),
+            }),
+        }
     }
 
     /// Builds the tokenizer that a GGUF file's metadata describes. An unknown pre-tokenizer or
     /// model is an error that names it.
     pub fn from_gguf(gguf: &GgufTokenizer) -> Result<Self> {
-        gguf.files().map(|_| Self {
-            source: Source::Gguf,
+        gguf.load()
+    }
+
+    pub(crate) fn from_model(file: &str, bytes: Vec<u8>, mut settings: Settings) -> Result<Self> {
+        let added = std::mem::take(&mut settings.added);
+        let model = SentencePiece::new(file, bytes, added, settings.legacy)?;
+        let pieces = model.settings();
+        let names = [
+            ("bos_token", &pieces.bos_piece),
+            ("eos_token", &pieces.eos_piece),
+        ];
+        for (role, piece) in names {
+            let known = model.id(piece).and_then(|id| model.token(id));
+            if known.is_some_and(|(_, kind)| kind == Kind::Control) {
+                let entry = settings.special_tokens.entry(role);
+                entry.or_insert_with(|| Value::String(piece.clone()));
+            }
+        }
+        settings.add_bos = settings.add_bos.or(Some(true));
+        let backend = Backend::SentencePiece(Box::new(model));
+        Self::new(Source::Model, Path::new(file), backend, settings)
+    }
+
+    pub(crate) fn new(
+        source: Source,
+        origin: &Path,
+        backend: Backend,
+        settings: Settings,
+    ) -> Result<Self> {
+        let id = |role| {
+            let Some(token) = settings.special(role) else {
+                return Ok(None);
+            };
+            backend.id(token).map(Some).ok_or_else(|| Error::Malformed {
+                file: format!("{}: {role}", origin.display()),
+                expected: "a token of the vocabulary".to_owned(),
+                found: format!("{token:?}"),
+            })
+        };
+        let (own_bos, own_eos) = (id("bos_token")?, id("eos_token")?);
+        let explicit = settings.add_bos.is_some() || settings.add_eos.is_some();
+        let ends = explicit.then(|| {
+            let end = |add: Option<bool>, id: Option<u32>| id.filter(|_| add == Some(true));
+            (
+                end(settings.add_bos, own_bos),
+                end(settings.add_eos, own_eos),
+            )
+        });
+        let mut eos: BTreeSet<u32> = settings.eos_ids;
+        eos.extend(own_eos);
+        Ok(Self {
+            source,
+            origin: origin.display().to_string(),
+            bos: own_bos.or(settings.bos_id),
+            eos: eos.into_iter().collect(),
+            ends,
+            special_tokens: settings.special_tokens,
+            template: settings.template,
+            backend,
         })
+    }
+
+    pub(crate) fn with_source(self, source: Source) -> Self {
+        Self { source, ..self }
     }
 
     /// Which kind of file the tokenizer was read from.
@@ -57,11 +169,32 @@ impl Tokenizer {
         self.source
     }
 
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
     /// The ids of `text`. Special tokens spelled in the text become their ids; with `special`,
     /// what the tokenizer adds to raw text (usually BOS) is added too, but never a second BOS at
     /// the start. Encode a rendered chat template with `special` false.
-    pub fn encode(&self, _text: &str, _special: bool) -> Result<Vec<u32>> {
-        Ok(Vec::new())
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let from_backend = special && self.ends.is_none();
+        let mut ids = match &self.backend {
+            Backend::Json(json) => json.encode(text, from_backend)?,
+            Backend::SentencePiece(model) => model.encode(text)?,
+        };
+        if let (true, Some((bos, eos))) = (special, self.ends) {
+            if let Some(bos) = bos {
+                ids.insert(0, bos);
+            }
+            ids.extend(eos);
+        }
+        if let (true, Some(bos), [first, second, ..]) = (special, self.bos, ids.as_slice())
+            && *first == bos
+            && *second == bos
+        {
+            ids.remove(0);
+        }
+        Ok(ids)
     }
 
     /// As [`Tokenizer::encode`] for bytes that should be UTF-8; anything else is
@@ -75,46 +208,67 @@ impl Tokenizer {
 
     /// The text of `ids`; special tokens are left out with `skip_special`. Bytes that are not
     /// UTF-8 become U+FFFD. An id outside the vocabulary is [`Error::UnknownId`].
-    pub fn decode(&self, _ids: &[u32], _skip_special: bool) -> Result<String> {
-        Ok(String::new())
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        let size = self.vocab_size();
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= size) {
+            return Err(Error::UnknownId { id, size });
+        }
+        let mut text = String::new();
+        let mut stream = self.detokenizer(skip_special);
+        for &id in ids {
+            stream.push_to(id, &mut text);
+        }
+        stream.finish_to(&mut text);
+        Ok(text)
     }
 
     /// A stream that turns ids into text one by one.
-    pub fn detokenizer(&self, _skip_special: bool) -> Detokenizer<'_> {
-        Detokenizer::new(self)
+    pub fn detokenizer(&self, skip_special: bool) -> Detokenizer<'_> {
+        Detokenizer::new(self, skip_special)
     }
 
     /// The beginning-of-sequence id, if the tokenizer has one.
     pub fn bos_id(&self) -> Option<u32> {
-        None
+        self.bos
     }
 
     /// The ids that end a generation, ascending: the union of what `config.json`,
     /// `generation_config.json` and the tokenizer itself say. May be empty.
     pub fn eos_ids(&self) -> &[u32] {
-        &[]
+        &self.eos
     }
 
     /// The token of `id` as the vocabulary spells it (`Ġhello`, `▁hello`, `<0x0A>`).
-    pub fn token(&self, _id: u32) -> Option<String> {
-        None
+    pub fn token(&self, id: u32) -> Option<String> {
+        match &self.backend {
+            Backend::Json(json) => json.token(id),
+            Backend::SentencePiece(model) => model.token(id).map(|(text, _)| text.to_owned()),
+        }
     }
 
     /// The id of `token` as the vocabulary spells it.
-    pub fn id(&self, _token: &str) -> Option<u32> {
-        None
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.backend.id(token)
     }
 
     /// One more than the largest id, added tokens included.
     pub fn vocab_size(&self) -> usize {
-        0
+        match &self.backend {
+            Backend::Json(json) => json.vocab_size(),
+            Backend::SentencePiece(model) => model.vocab_size(),
+        }
     }
 
-    /// The model's own chat template, or [`Error::NoTemplate`]; [`Error::TemplateSyntax`] if it
-    /// is not valid. Compiles it: keep the result.
+    /// The model's own chat template, with the special tokens in scope; [`Error::NoTemplate`] if
+    /// the model has none, [`Error::TemplateSyntax`] if it is not valid. Compiles it: keep the
+    /// result.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
-        Err(Error::NoTemplate {
-            origin: self.source.to_string(),
-        })
+        match &self.template {
+            Some((origin, text)) => ChatTemplate::new(origin, text)
+                .map(|template| template.with_variables(self.special_tokens.clone())),
+            None => Err(Error::NoTemplate {
+                origin: self.origin.clone(),
+            }),
+        }
     }
 }
