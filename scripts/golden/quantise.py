@@ -1,0 +1,80 @@
+"""Writes crates/convert/tests/golden/quantise.{json,bin}: what MLX quantises some rows to.
+
+Needs mlx 0.32.4 (its CPU backend). Run from anywhere: python scripts/golden/quantise.py
+
+The rows are the difficult ones: constants, zeros of both signs, one sign only, ties of every kind,
+neighbours of powers of two, numbers close to the ends of the dtype. Each comes in f32, f16 and bf16,
+in every mode, number of bits and group size. The manifest names ranges of bytes: [start, length].
+"""
+
+import json
+import pathlib
+
+import mlx.core as mx
+import numpy as np
+
+OUT = pathlib.Path(__file__).parents[2] / "crates/convert/tests/golden"
+K = 256
+DTYPES = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
+
+
+def rows(dtype):
+    rng = np.random.default_rng(6)
+    normal = rng.standard_normal((8, K))
+    large = {"f32": 1e30, "f16": 6e4, "bf16": 3e6}[dtype]
+    small = 6e-8 if dtype == "f16" else 1e-30
+    step = {"f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}[dtype]
+    i = np.arange(K)
+    zeros = np.where(i % 3 == 0, -0.0, 0.0)
+    zeros[K // 2 :] = 0.0
+    powers = np.zeros(K)
+    powers[::16] = 2.0 ** (np.arange(16) % 7 - 3) * (1 + step * (np.arange(16) % 5 - 2))
+    powers *= np.where(i < K // 2, 6, 448)
+    single = np.zeros(K)
+    single[[5, 40, 100, 200]] = [1, -1, 3e-3, -448]
+    every = [
+        normal[0] * 0.02,
+        normal[1] * 0.3,
+        np.abs(normal[2]),
+        -np.abs(normal[3]),
+        zeros,
+        np.where(i < 64, 0.5, np.where(i < 128, -0.5, 1e-8)),
+        np.round(normal[4] * 20) / 20,
+        np.linspace(-1, -0.25, K),
+        (i % 13 - 6) * 0.5,
+        (i % 25 - 12) * 0.25,
+        single,
+        powers,
+        normal[5] * 3e-6,
+        np.exp(normal[6] * 3) * np.sign(normal[7]),
+        np.clip(normal[6], -1, 1) * large,
+        np.round(normal[7] * 40) * small,
+    ]
+    return mx.array(np.stack(every).astype(np.float32)).astype(DTYPES[dtype])
+
+
+def main():
+    blob = bytearray()
+
+    def put(array):
+        data = bytes(memoryview(array.view(mx.uint8)))
+        start = len(blob)
+        blob.extend(data)
+        return [start, len(data)]
+
+    golden = {"mlx": mx.__version__, "k": K, "inputs": {}, "cases": []}
+    for name in DTYPES:
+        weights = rows(name)
+        golden["inputs"][name] = put(weights)
+        formats = [("affine", bits, group) for bits in (1, 2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
+        formats += [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]
+        for mode, bits, group in formats:
+            made = mx.quantize(weights, group_size=group, bits=bits, mode=mode)
+            case = {"dtype": name, "mode": mode, "bits": bits, "group": group}
+            planes = ["codes", "scales", "biases"][: len(made)]
+            golden["cases"].append(case | {plane: put(part) for plane, part in zip(planes, made)})
+    (OUT / "quantise.bin").write_bytes(blob)
+    (OUT / "quantise.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+
+
+main()
