@@ -1,0 +1,258 @@
+//! `Matmul`: which way it is computed, how its vectors are stored for that, and what happens to
+//! the products.
+
+use super::gemm::{Gemm, Pack};
+use super::map::Interpreter;
+use super::matvec::{Arrange, Matvec};
+use super::{Kernel, Table};
+use crate::memory::{Memory, Rows};
+use crate::simd::{Isa, Weights};
+use kiln_array::{DType, Expr, Operand};
+
+/// Up to this many tokens, weights are read once for each of them; more are worth dequantising
+/// weights into panels.
+const FEW: usize = 4;
+
+/// The sizes of a matmul: `batch` times `x[t, k] · w[n, k]ᵀ`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) batch: usize,
+    pub(crate) t: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+impl Sizes {
+    fn new(x: &Operand, w: &Operand) -> Sizes {
+        let (x, w) = (x.layout.shape(), w.layout.shape());
+        let rows: usize = x.iter().rev().skip(1).product();
+        let batch = w.iter().rev().skip(2).product();
+        Sizes {
+            batch,
+            t: rows / usize::max(batch, 1),
+            n: w[w.len() - 2],
+            k: w.last_axis(),
+        }
+    }
+}
+
+/// How the vectors lie in scratch memory: what two matmuls must agree on to share them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Prepared {
+    x: Operand,
+    batch: usize,
+    way: Way,
+}
+
+impl Prepared {
+    /// Whether this is made from slot `slot`.
+    pub(crate) fn reads(&self, slot: u32) -> bool {
+        self.x.slot == slot
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// One after the other, in the order that mat-vec wants, with sums over groups of this size.
+    Arranged(crate::simd::Order, Option<usize>),
+    /// In panels.
+    Packed,
+}
+
+/// A matmul as kernels: the vectors' preparation, which may be shared, and the products.
+pub(crate) struct Lowered {
+    /// What `prepare` leaves in the scratch slot.
+    pub(crate) prepared: Prepared,
+    /// Bytes of the scratch slot.
+    pub(crate) scratch: usize,
+    /// Fills the scratch slot.
+    pub(crate) prepare: Box<dyn Kernel>,
+    /// Reads it.
+    pub(crate) products: Box<dyn Kernel>,
+}
+
+/// Lowers a matmul of `inputs` (x, weights, and the epilogue's other operands) to `output`, with
+/// vectors prepared in slot `scratch`; `by_blocks` where the weights' rows are those of their slot.
+pub(crate) fn lower(
+    isa: &'static Isa,
+    epilogue: Option<&Expr>,
+    inputs: &[Operand],
+    output: &Operand,
+    (scratch, by_blocks): (u32, bool),
+) -> Lowered {
+    let [x, w] = [inputs[0], inputs[1]];
+    let sizes = Sizes::new(&x, &w);
+    let finish = Finish::new(isa, epilogue, inputs, output, sizes.n);
+    let weights = Stored::new(&w, sizes, by_blocks);
+    let input = Table::new(&x);
+    if sizes.t > FEW {
+        let pack = Pack::new(isa, input, sizes, scratch);
+        return Lowered {
+            prepared: Prepared {
+                x,
+                batch: sizes.batch,
+                way: Way::Packed,
+            },
+            scratch: pack.bytes(),
+            prepare: Box::new(pack),
+            products: Box::new(Gemm::new(isa, sizes, weights, finish, scratch)),
+        };
+    }
+    let order = isa.order(w.dtype);
+    let group = match w.dtype {
+        DType::Quantised(format) if format.has_biases() => Some(format.group()),
+        _ => None,
+    };
+    let arrange = Arrange::new(isa, input, order, group, scratch);
+    let few = arrange.few();
+    Lowered {
+        prepared: Prepared {
+            x,
+            batch: sizes.batch,
+            way: Way::Arranged(order, group),
+        },
+        scratch: arrange.bytes(),
+        prepare: Box::new(arrange),
+        products: Box::new(Matvec::new(isa, sizes, weights, few, finish)),
+    }
+}
+
+/// Where the weights are.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored {
+    slot: u32,
+    dtype: DType,
+    k: usize,
+    first: usize,
+    by_blocks: bool,
+}
+
+impl Stored {
+    fn new(w: &Operand, sizes: Sizes, by_blocks: bool) -> Stored {
+        // A view of weights cuts whole rows off.
+        let first = w.layout.offset() / sizes.k.max(1);
+        Stored {
+            slot: w.slot,
+            dtype: w.dtype,
+            k: sizes.k,
+            first,
+            by_blocks,
+        }
+    }
+
+    /// Calls `each` with the blocks that rows `from..to` lie in: their number counted from
+    /// `from`, how many, and the rows.
+    pub(crate) fn blocks(
+        &self,
+        memory: &Memory<'_>,
+        from: usize,
+        to: usize,
+        mut each: impl FnMut(usize, usize, Weights<'_>),
+    ) {
+        let mut at = from;
+        while at < to {
+            let rows = memory.rows(self.slot, self.first + at, self.by_blocks);
+            let end = rows.end.saturating_sub(self.first).min(to);
+            debug_assert!(end > at, "rows inside the weights");
+            each(
+                at - from,
+                end - at,
+                self.cut(rows, self.first + at, end - at),
+            );
+            at = end;
+        }
+    }
+
+    fn cut<'m>(&self, rows: Rows<'m>, from: usize, count: usize) -> Weights<'m> {
+        let (data, scale) = match self.dtype {
+            DType::Quantised(format) => (format.code_row(self.k), format.scale_row(self.k)),
+            plain => (plain.row_bytes(self.k), 0),
+        };
+        let at = from - rows.first;
+        let cut = |plane: &'m [u8], bytes: usize| -> &'m [u8] {
+            if plane.is_empty() {
+                plane
+            } else {
+                &plane[at * bytes..(at + count) * bytes]
+            }
+        };
+        Weights {
+            dtype: self.dtype,
+            k: self.k,
+            data: cut(rows.data, data),
+            scales: cut(rows.scales, scale),
+            biases: cut(rows.biases, scale),
+        }
+    }
+}
+
+/// What happens to the products: they are rounded, the epilogue is applied, and they are stored.
+pub(crate) struct Finish {
+    isa: &'static Isa,
+    product: DType,
+    epilogue: Option<Interpreter>,
+    output: Operand,
+    n: usize,
+}
+
+impl Finish {
+    fn new(
+        isa: &'static Isa,
+        epilogue: Option<&Expr>,
+        inputs: &[Operand],
+        output: &Operand,
+        n: usize,
+    ) -> Finish {
+        let product = product(inputs[0].dtype, inputs[1].dtype);
+        let shape = output.layout.shape();
+        let operands: Vec<Option<Operand>> = std::iter::once(None)
+            .chain(inputs[2..].iter().copied().map(Some))
+            .collect();
+        let epilogue = epilogue.map(|expr| Interpreter::new(isa, expr, &operands, product, shape));
+        Finish {
+            isa,
+            product,
+            epilogue,
+            output: *output,
+            n,
+        }
+    }
+
+    /// Registers of scratch that [`Finish::row`] needs.
+    pub(crate) fn room(&self) -> usize {
+        self.epilogue.as_ref().map_or(0, Interpreter::room)
+    }
+
+    /// Stores the products of result row `row` from column `column` on.
+    pub(crate) fn row(
+        &self,
+        memory: &Memory<'_>,
+        row: usize,
+        column: usize,
+        values: &mut [f32],
+        room: &mut [f32],
+    ) {
+        let from = row * self.n + column;
+        let dtype = self.output.dtype;
+        let bytes = dtype.row_bytes(from)..dtype.row_bytes(from + values.len());
+        let out = memory.write(self.output.slot, bytes);
+        match &self.epilogue {
+            None => self.isa.narrow(dtype, values, out),
+            Some(epilogue) => {
+                self.isa.round(self.product, values);
+                let given = bytemuck::cast_slice(values);
+                epilogue.run(memory, from, given, bytemuck::cast_slice_mut(room), out);
+            }
+        }
+    }
+}
+
+/// The dtype of the products, as `Op::infer` has it.
+fn product(x: DType, w: DType) -> DType {
+    let weights = match w {
+        DType::Quantised(format) if format.has_biases() => format.dequantised(),
+        DType::Quantised(_) => x,
+        plain => plain,
+    };
+    x.join(weights).unwrap_or(x)
+}

@@ -1,0 +1,288 @@
+//! The slice functions that decide throughput: one table for each instruction set, one of which
+//! is chosen when the backend is made.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_rows;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use kiln_array::{DType, Kind, Scalar};
+
+/// Rows of weights or of a table that lie one after the other, from `data`'s first byte on.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    /// The elements' type.
+    pub(crate) dtype: DType,
+    /// Elements of a row.
+    pub(crate) k: usize,
+    /// The elements, or the codes.
+    pub(crate) data: &'a [u8],
+    /// The scales.
+    pub(crate) scales: &'a [u8],
+    /// The biases.
+    pub(crate) biases: &'a [u8],
+}
+
+impl<'a> Weights<'a> {
+    /// Row `i` alone.
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> Weights<'a> {
+        let (data, scales) = match self.dtype {
+            DType::Quantised(format) => (format.code_row(self.k), format.scale_row(self.k)),
+            plain => (plain.row_bytes(self.k), 0),
+        };
+        let biases = if self.biases.is_empty() { 0 } else { scales };
+        Weights {
+            data: &self.data[i * data..(i + 1) * data],
+            scales: &self.scales[i * scales..(i + 1) * scales],
+            biases: &self.biases[i * biases..(i + 1) * biases],
+            ..self
+        }
+    }
+}
+
+/// The order in which a table's mat-vec wants the elements of its vector: cut into pieces of
+/// `lanes · codes`, each of them a `lanes × codes` matrix, transposed. The last piece is filled up
+/// with zeros.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Order {
+    /// Elements that are computed at once.
+    pub(crate) lanes: usize,
+    /// Consecutive elements that one lane sees in turn.
+    pub(crate) codes: usize,
+}
+
+impl Order {
+    /// The elements as they are.
+    pub(crate) const NATURAL: Order = Order { lanes: 1, codes: 1 };
+
+    /// Elements of a piece.
+    pub(crate) const fn piece(self) -> usize {
+        self.lanes * self.codes
+    }
+}
+
+/// A table of slice functions for one instruction set. Only [`Isa::all`] gives references to
+/// tables, and only to those this machine can run, so holding one proves that calling is safe.
+pub(crate) struct Isa {
+    name: &'static str,
+    available: fn() -> bool,
+    load: unsafe fn(DType, &[u8], &mut [u32]),
+    store: unsafe fn(DType, &[u32], &mut [u8]),
+    cast: unsafe fn(Kind, DType, &[u32], &mut [u32]),
+    apply: unsafe fn(Scalar, Kind, &mut [u32], [&[u32]; 3]),
+    sum: unsafe fn(&[f32]) -> f32,
+    sum_squares: unsafe fn(&[f32]) -> f32,
+    max: unsafe fn(&[f32]) -> f32,
+    exp_sum: unsafe fn(&mut [f32], f32) -> f32,
+    dot: unsafe fn(DType, &[u8], &[f32]) -> f32,
+    add_scaled: unsafe fn(DType, f32, &[u8], &mut [f32]),
+    order: fn(DType) -> Order,
+    matvec: unsafe fn(Weights<'_>, &[f32], &[f32], &mut [f32]),
+    dequantise: unsafe fn(Weights<'_>, usize, &mut [f32]),
+    tile: unsafe fn(Tile<'_>, &mut [f32]),
+    tile_rows: usize,
+    tile_columns: usize,
+}
+
+/// The operands of one register tile: `rows` rows of weights, `stride` elements apart, and a
+/// panel of `columns` elements for each of the `k` inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<'a> {
+    /// Elements of the inner product.
+    pub(crate) k: usize,
+    /// The weights.
+    pub(crate) weights: &'a [f32],
+    /// From one row of weights to the next.
+    pub(crate) stride: usize,
+    /// The panel.
+    pub(crate) panel: &'a [f32],
+    /// Whether to add to what is there.
+    pub(crate) add: bool,
+}
+
+/// What [`find`] did not find.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Absent {
+    /// No table has this name.
+    Unknown,
+    /// This machine cannot run it.
+    Unavailable,
+}
+
+/// The table called `name`, or the best one.
+pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
+    let Some(name) = name else {
+        return Isa::all().next().ok_or(Absent::Unavailable);
+    };
+    if !TABLES.iter().any(|isa| isa.name == name) {
+        return Err(Absent::Unknown);
+    }
+    Isa::all()
+        .find(|isa| isa.name == name)
+        .ok_or(Absent::Unavailable)
+}
+
+#[cfg(target_arch = "x86_64")]
+static TABLES: [&Isa; 2] = [&avx2::TABLE, &scalar::TABLE];
+#[cfg(not(target_arch = "x86_64"))]
+static TABLES: [&Isa; 1] = [&scalar::TABLE];
+
+/// The names of all tables, best first, whether this machine can run them or not.
+pub(crate) fn names() -> Vec<&'static str> {
+    TABLES.iter().map(|isa| isa.name).collect()
+}
+
+impl Isa {
+    /// The tables that this machine can run, best first.
+    pub(crate) fn all() -> impl Iterator<Item = &'static Isa> {
+        TABLES.into_iter().filter(|isa| (isa.available)())
+    }
+
+    /// The name that selects this table.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Elements of a plain dtype as register bits (floats widened to f32).
+    #[inline]
+    pub(crate) fn load(&self, dtype: DType, bytes: &[u8], out: &mut [u32]) {
+        debug_assert_eq!(bytes.len(), dtype.row_bytes(out.len()));
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.load)(dtype, bytes, out) }
+    }
+
+    /// Elements of a float dtype as f32.
+    #[inline]
+    pub(crate) fn widen(&self, dtype: DType, bytes: &[u8], out: &mut [f32]) {
+        self.load(dtype, bytes, bytemuck::cast_slice_mut(out));
+    }
+
+    /// Register bits as elements of a plain dtype. Floats are rounded to nearest even.
+    #[inline]
+    pub(crate) fn store(&self, dtype: DType, registers: &[u32], out: &mut [u8]) {
+        debug_assert_eq!(out.len(), dtype.row_bytes(registers.len()));
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.store)(dtype, registers, out) }
+    }
+
+    /// Floats rounded to elements of a float dtype.
+    #[inline]
+    pub(crate) fn narrow(&self, dtype: DType, values: &[f32], out: &mut [u8]) {
+        self.store(dtype, bytemuck::cast_slice(values), out);
+    }
+
+    /// `kiln_array::cast` of every element.
+    #[inline]
+    pub(crate) fn cast(&self, from: Kind, dtype: DType, input: &[u32], out: &mut [u32]) {
+        debug_assert_eq!(input.len(), out.len());
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.cast)(from, dtype, input, out) }
+    }
+
+    /// Values rounded to a float dtype in place.
+    #[inline]
+    pub(crate) fn round(&self, dtype: DType, values: &mut [f32]) {
+        if dtype == DType::F32 {
+            return;
+        }
+        let mut rounded = [0; 64];
+        for block in values.chunks_mut(64) {
+            let rounded = &mut rounded[..block.len()];
+            self.cast(Kind::Float, dtype, bytemuck::cast_slice(block), rounded);
+            block.copy_from_slice(bytemuck::cast_slice(rounded));
+        }
+    }
+
+    /// [`Scalar::apply`].
+    #[inline]
+    pub(crate) fn apply(&self, scalar: Scalar, kind: Kind, out: &mut [u32], from: [&[u32]; 3]) {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.apply)(scalar, kind, out, from) }
+    }
+
+    /// Sum, in a fixed order.
+    #[inline]
+    pub(crate) fn sum(&self, values: &[f32]) -> f32 {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.sum)(values) }
+    }
+
+    /// Sum of squares, in a fixed order.
+    #[inline]
+    pub(crate) fn sum_squares(&self, values: &[f32]) -> f32 {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.sum_squares)(values) }
+    }
+
+    /// The largest value; NaN if there is one, -infinity of nothing.
+    #[inline]
+    pub(crate) fn max(&self, values: &[f32]) -> f32 {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.max)(values) }
+    }
+
+    /// Replaces every value by `exp(value - max)`; their sum.
+    #[inline]
+    pub(crate) fn exp_sum(&self, values: &mut [f32], max: f32) -> f32 {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.exp_sum)(values, max) }
+    }
+
+    /// Inner product of the elements of a float dtype with `x`.
+    #[inline]
+    pub(crate) fn dot(&self, dtype: DType, row: &[u8], x: &[f32]) -> f32 {
+        debug_assert_eq!(row.len(), dtype.row_bytes(x.len()));
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.dot)(dtype, row, x) }
+    }
+
+    /// `y += factor · row` for the elements of a float dtype.
+    #[inline]
+    pub(crate) fn add_scaled(&self, dtype: DType, factor: f32, row: &[u8], y: &mut [f32]) {
+        debug_assert_eq!(row.len(), dtype.row_bytes(y.len()));
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.add_scaled)(dtype, factor, row, y) }
+    }
+
+    /// How [`Isa::matvec`] wants its vector for weights of this dtype.
+    pub(crate) fn order(&self, dtype: DType) -> Order {
+        (self.order)(dtype)
+    }
+
+    /// Inner products of `out.len()` rows of weights with one vector, in this table's order,
+    /// whose sums over each group are `sums`, filled up with zeros to a multiple of eight.
+    #[inline]
+    pub(crate) fn matvec(&self, w: Weights<'_>, x: &[f32], sums: &[f32], out: &mut [f32]) {
+        debug_assert!(x.len() >= w.k && x.len() % self.order(w.dtype).piece() == 0);
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.matvec)(w, x, sums, out) }
+    }
+
+    /// Elements `start..start + out.len()` of the first row in f32. For quantised rows both are
+    /// multiples of the group size.
+    #[inline]
+    pub(crate) fn dequantise(&self, w: Weights<'_>, start: usize, out: &mut [f32]) {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.dequantise)(w, start, out) }
+    }
+
+    /// Rows and columns of [`Isa::tile`].
+    pub(crate) fn tile_size(&self) -> (usize, usize) {
+        (self.tile_rows, self.tile_columns)
+    }
+
+    /// `out[row][column] = Σ weights[row][i] · panel[i][column]` for one register tile, `i`
+    /// ascending.
+    #[inline]
+    pub(crate) fn tile(&self, tile: Tile<'_>, out: &mut [f32]) {
+        debug_assert_eq!(out.len(), self.tile_rows * self.tile_columns);
+        debug_assert!(tile.panel.len() >= tile.k * self.tile_columns);
+        debug_assert!(tile.weights.len() >= (self.tile_rows - 1) * tile.stride + tile.k);
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.tile)(tile, out) }
+    }
+}
