@@ -25,8 +25,13 @@ def rows(dtype):
     small = 6e-8 if dtype == "f16" else 1e-30
     step = {"f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}[dtype]
     i = np.arange(K)
-    zeros = np.where(i % 3 == 0, -0.0, 0.0)
-    zeros[K // 2 :] = 0.0
+    zeros = np.where(i % 3 == np.where(i < K // 2, 0, 1), -0.0, 0.0)
+    positive = np.abs(normal[2])
+    positive[[9, 16]] = [-0.0, 0.0]
+    halves = np.zeros(K)
+    halves[::16] = 8.5
+    halves[1::16] = -6.5
+    far = normal[0] * 2.0 ** (12 + i // 16 * (0 if dtype == "f16" else 2))
     powers = np.zeros(K)
     powers[::16] = 2.0 ** (np.arange(16) % 7 - 3) * (1 + step * (np.arange(16) % 5 - 2))
     powers *= np.where(i < K // 2, 6, 448)
@@ -35,7 +40,7 @@ def rows(dtype):
     every = [
         normal[0] * 0.02,
         normal[1] * 0.3,
-        np.abs(normal[2]),
+        positive,
         -np.abs(normal[3]),
         zeros,
         np.where(i < 64, 0.5, np.where(i < 128, -0.5, 1e-8)),
@@ -49,6 +54,8 @@ def rows(dtype):
         np.exp(normal[6] * 3) * np.sign(normal[7]),
         np.clip(normal[6], -1, 1) * large,
         np.round(normal[7] * 40) * small,
+        halves,
+        far,
     ]
     return mx.array(np.stack(every).astype(np.float32)).astype(DTYPES[dtype])
 

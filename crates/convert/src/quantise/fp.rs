@@ -22,7 +22,7 @@ pub(super) fn quantise(values: &[f32], format: Format, dtype: DType, out: &mut Q
             }
             Mode::Nvfp4 => {
                 let unit = e4m3(scale);
-                let code = |weight: f32| nearest(dtype.round(weight / unit));
+                let code = |weight: f32| nearest(weight / unit, dtype);
                 fours(group, code, &mut out.codes);
             }
             // Division by a power of two is exact wherever a code can tell the difference.
@@ -69,11 +69,12 @@ fn to_e2m1(value: f32) -> u8 {
 
 /// The E2M1 code at the least distance in f32. Far outside of E2M1's range several distances are one
 /// number: the first of their codes wins, 0 in the end. Weights of more than 2,688, the largest that
-/// an E4M3 scale reaches, can be that far out.
-fn nearest(value: f32) -> u8 {
+/// an E4M3 scale reaches, can be that far out; only there does rounding to `dtype` show.
+fn nearest(value: f32, dtype: DType) -> u8 {
     if value.abs() < 256.0 {
         return to_e2m1(value);
     }
+    let value = dtype.round(value);
     let distance = |code: usize| (value - E2M1[code]).abs();
     let closer = |best, code| {
         if distance(code) < distance(best) {
