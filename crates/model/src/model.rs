@@ -1,0 +1,123 @@
+//! A loaded model: from ids to logits.
+
+use crate::cache::{Cache, LayerShape};
+use crate::llama::Llama;
+use crate::weights::Weights;
+use crate::{Config, Error, Result, map};
+use kiln_array::{Array, Device, eval};
+use kiln_formats::safetensors;
+use std::path::Path;
+
+/// How many tokens of a prompt are computed together.
+const CHUNK: usize = 512;
+
+/// A language model on a device. Its weights stay in the mapped files.
+#[derive(Debug)]
+pub struct Model {
+    config: Config,
+    llama: Llama,
+    device: Device,
+    cache_shapes: Vec<LayerShape>,
+    weight_bytes: usize,
+}
+
+impl Model {
+    /// Loads a directory in the MLX or Hugging Face layout: `config.json` and safetensors files.
+    ///
+    /// Costs the files' headers; weights are mapped and read when first used. Every tensor is
+    /// checked against the configuration: a missing, misshapen or unknown one is an error.
+    pub fn load(directory: &Path, device: &Device) -> Result<Model> {
+        let config = Config::read(directory)?;
+        let checkpoint = safetensors::open(directory, &map)?;
+        let mut weights = Weights::new(&checkpoint, &config, device, directory);
+        let llama = Llama::load(&config, &mut weights, device)?;
+        weights.finish()?;
+        let cache_shapes = llama.cache_shapes(device)?;
+        let weight_bytes = checkpoint.iter().map(|tensor| tensor.range.len()).sum();
+        Ok(Model { config, llama, device: device.clone(), cache_shapes, weight_bytes })
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Bytes of all weights as they are stored.
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+
+    /// An empty cache with room for `expected` tokens; it grows by doubling, up to the context.
+    pub fn cache(&self, expected: usize) -> Result<Cache> {
+        Cache::new(&self.cache_shapes, expected, self.config.context, &self.device)
+    }
+
+    /// Logits `[1, vocab]` of the token after `ids`, which follow what is in `cache`. Lazy; the
+    /// cache then holds `ids` too.
+    pub fn forward(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
+        let (ids, at) = self.place(ids, cache)?;
+        self.llama.forward(&ids, &at, cache)
+    }
+
+    /// Logits `[t, vocab]` after each of `ids`. Lazy.
+    pub fn forward_all(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
+        let (ids, at) = self.place(ids, cache)?;
+        let hidden = self.llama.hidden(&ids, &at, cache)?;
+        self.llama.logits(&hidden)
+    }
+
+    /// As [`Model::forward`], but in chunks of 512 that are evaluated one by one, so that memory
+    /// does not grow with the prompt. Only the last id goes through the head.
+    pub fn prefill(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
+        let end = cache.len() + ids.len();
+        cache.reserve(ids.len())?;
+        loop {
+            let left = end - cache.len();
+            if let Some(logits) = self.next_chunk(&ids[ids.len() - left..], cache)? {
+                return Ok(logits);
+            }
+        }
+    }
+
+    /// Computes a chunk of a prompt of which `ids` are left; gives the logits (lazy) with the last.
+    pub(crate) fn next_chunk(&self, ids: &[u32], cache: &mut Cache) -> Result<Option<Array>> {
+        if ids.len() <= CHUNK {
+            return self.forward(ids, cache).map(Some);
+        }
+        let (ids, at) = self.place(&ids[..CHUNK], cache)?;
+        self.llama.hidden(&ids, &at, cache)?;
+        let arrays: Vec<&Array> = cache.layers.iter().flat_map(|l| &l.arrays).collect();
+        eval(&arrays)?;
+        Ok(None)
+    }
+
+    /// Checks ids, makes room for them, and gives them positions.
+    fn place(&self, ids: &[u32], cache: &mut Cache) -> Result<(Array, Array)> {
+        if ids.is_empty() {
+            return Err(Error::Request("no tokens: the prompt is empty".into()));
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.config.vocab) {
+            let vocab = self.config.vocab;
+            return Err(Error::Request(format!(
+                "token id {id} is not in the vocabulary of {vocab}"
+            )));
+        }
+        let start = cache.len();
+        if start + ids.len() > cache.limit() {
+            let context = cache.limit();
+            return Err(Error::Context { prompt: start + ids.len(), new: 0, context });
+        }
+        cache.reserve(ids.len())?;
+        cache.advance(ids.len());
+        let positions: Vec<u32> = (start as u32..cache.len() as u32).collect();
+        Ok((
+            Array::from_slice(ids, &[ids.len()], &self.device)?,
+            Array::from_slice(&positions, &[ids.len()], &self.device)?,
+        ))
+    }
+}
