@@ -1,6 +1,6 @@
 """Writes crates/convert/tests/golden/quantise.{json,bin}: what MLX quantises some rows to.
 
-Needs mlx 0.32.4 (its CPU backend). Run from anywhere: python scripts/golden/quantise.py
+Needs mlx 0.32.4 (its CPU backend). Run from anywhere: python -P scripts/golden/quantise.py
 
 The rows are the difficult ones: constants, zeros of both signs, one sign only, ties of every kind,
 neighbours of powers of two, numbers close to the ends of the dtype. Each comes in f32, f16 and bf16,

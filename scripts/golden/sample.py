@@ -1,6 +1,7 @@
-"""Writes crates/sample/tests/golden/sample.json: what mlx-lm's filters and penalties do.
+"""Writes crates/sample/tests/golden/sample.json: what mlx-lm's filters and penalties do, and which
+tokens Kiln's own draw gives, stated once more in numpy.
 
-Needs mlx 0.32.4 and mlx-lm 0.32.2. Run from anywhere: python scripts/golden/sample.py
+Needs mlx 0.32.4 and mlx-lm 0.32.2. Run from anywhere: python -P scripts/golden/sample.py
 
 Numbers are f32, eight hex digits each. Cases in which a sum comes so close to its threshold that the
 order of additions decides are left out, as they say nothing about the filter.
@@ -97,9 +98,87 @@ def penalties():
             yield case
 
 
+f32 = np.float32
+
+
+def exp(x):
+    """Kiln's exponential: n·ln 2 is split off, the rest is a series; every step rounds to f32."""
+    magic = f32(12582912)
+    rounded = x * f32(np.log2(np.e)) + magic
+    n = rounded - magic
+    r = (x - n * f32(355 / 512)) - n * f32(-2.1219444e-4)
+    p = np.full_like(x, f32(1 / 5040))
+    for term in [1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1, 1]:
+        p = p * r + f32(term)
+    return np.where(x >= -87, np.ldexp(p, n.astype(np.int32)), f32(0)).astype(f32)
+
+
+def threefry(key, counter):
+    mask = 0xFFFFFFFF
+    schedule = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA]
+    a, b = (counter[0] + key[0]) & mask, (counter[1] + key[1]) & mask
+    for block in range(5):
+        for turn in [[13, 15, 26, 6], [17, 29, 16, 24]][block % 2]:
+            a = (a + b) & mask
+            b = ((b << turn | b >> (32 - turn)) & mask) ^ a
+        a = (a + schedule[(block + 1) % 3]) & mask
+        b = (b + schedule[(block + 2) % 3] + block + 1) & mask
+    return a, b
+
+
+def draw(logits, temperature, seed, sequence, step):
+    top = logits.max()
+    first = block_sums(exp(logits - top))
+    total = f32(0)
+    for part in first:
+        total += part
+    log_sum = top + f32(np.log(np.float64(total)))
+    scale = f32(1) / f32(temperature)
+    weights = exp(((logits - log_sum) - (top - log_sum)) * scale)
+    sums = block_sums(weights)
+    word = threefry((seed >> 32, seed & 0xFFFFFFFF), (sequence, step))[0]
+    u = min(f32(word) / f32(2**32), np.nextafter(f32(1), f32(0)))
+    total = f32(0)
+    for part in sums:
+        total += part
+    target, before = u * total, f32(0)
+    for number, part in enumerate(sums):
+        if before + part > target:
+            break
+        before += part
+    chosen = None
+    for inside, weight in enumerate(weights[256 * number :][:256]):
+        before += weight
+        if weight > 0:
+            chosen = 256 * number + inside
+            if before > target:
+                break
+    return chosen
+
+
+def block_sums(weights):
+    blocks = np.concatenate([weights, np.zeros(-len(weights) % 256, f32)]).reshape(-1, 256)
+    while blocks.shape[1] > 1:
+        half = blocks.shape[1] // 2
+        blocks = blocks[:, :half] + blocks[:, half:]
+    return blocks[:, 0]
+
+
+def draws():
+    for kind, size, temperature in [("flat", 700, 1.0), ("plain", 2000, 0.7), ("ties", 256, 1.9)]:
+        logits = logits_of(kind, size)
+        case = {"logits": hexed(logits), "temperature": temperature, "draws": []}
+        for seed in [0, 1, 2**40 + 5]:
+            for sequence in [0, 1, 77]:
+                for step in range(12):
+                    chosen = draw(logits, temperature, seed, sequence, step)
+                    case["draws"].append([seed, sequence, step, chosen])
+        yield case
+
+
 def main():
     golden = {"mlx": mx.__version__, "filters": list(filters())}
-    golden |= {"chains": list(chains()), "penalties": list(penalties())}
+    golden |= {"chains": list(chains()), "penalties": list(penalties()), "draws": list(draws())}
     OUT.write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Writes crates/sample/tests/golden/random.json: what MLX's random numbers are for some keys.
 
-Needs mlx 0.32.4. Run from anywhere: python scripts/golden/threefry.py
+Needs mlx 0.32.4. Run from anywhere: python -P scripts/golden/threefry.py
 """
 
 import json

@@ -1,4 +1,4 @@
-//! What MLX and mlx-lm make of the same numbers. Made by scripts/golden/{threefry,sample}.py.
+//! What MLX, mlx-lm and a second statement of the draw make of the same numbers. Made by scripts/golden/{threefry,sample}.py.
 
 #![allow(clippy::unwrap_used)]
 
@@ -232,5 +232,29 @@ fn the_greedy_sampler_takes_the_best_of_the_penalised_logits() {
         let mut sampler = Sampler::new(penalised(case), logits.len()).unwrap();
         let choice = sampler.sample(&logits, &history, 0, 0).unwrap();
         assert_eq!(choice.id, kiln_sample::argmax(&floats(&case["processed"])));
+    }
+}
+
+#[test]
+fn draws_are_those_of_the_second_statement() {
+    let golden = sample_golden();
+    for case in list(&golden["draws"]) {
+        let logits = floats(&case["logits"]);
+        for draw in list(&case["draws"]) {
+            let number = |i: usize| draw[i].as_u64().unwrap();
+            let temperature = float(&case["temperature"]);
+            let options = Options {
+                temperature,
+                seed: number(0),
+                ..Options::default()
+            };
+            let mut sampler = Sampler::new(options, logits.len()).unwrap();
+            let [sequence, step, id] = [1, 2, 3].map(|i| number(i) as u32);
+            assert_eq!(
+                sampler.sample(&logits, &[], sequence, step).unwrap().id,
+                id,
+                "{draw}"
+            );
+        }
     }
 }

@@ -9,7 +9,7 @@
 use kiln_sample::{Options, Sampler, random};
 
 const IDS: usize = 600;
-const DRAWS: u32 = 200_000;
+const DRAWS: u32 = 100_000;
 
 /// Logits over more than two blocks of the draw, with a spread of about e^6.
 fn logits() -> Vec<f32> {
