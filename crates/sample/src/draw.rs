@@ -114,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn weights_that_are_128_apart_are_added_first() {
+        // Less than half a unit in the last place of 1 each, more together.
+        let mut weights = [0.0; BLOCK];
+        [weights[0], weights[1], weights[129]] = [1.0, 4e-8, 4e-8];
+        assert_eq!(sum(&weights), 1.0 + f32::EPSILON);
+        [weights[128], weights[129]] = [4e-8, 0.0];
+        assert_eq!(sum(&weights), 1.0);
+    }
+
+    #[test]
     fn every_id_of_many_blocks_can_be_drawn() {
         let weights = vec![1.0; 700];
         for id in 0..700 {
