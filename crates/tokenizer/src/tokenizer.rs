@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::json::Json;
+use crate::json::{Ends, Json};
 use crate::sentencepiece::{Kind, SentencePiece};
 use crate::settings::{self, Settings};
 use crate::{ChatTemplate, Detokenizer, Error, GgufTokenizer, Result};
@@ -41,8 +41,8 @@ pub struct Tokenizer {
     backend: Backend,
     bos: Option<u32>,
     eos: Vec<u32>,
-    /// What raw text gets in front and behind; `None` leaves that to the backend.
-    ends: Option<(Option<u32>, Option<u32>)>,
+    /// What raw text gets before and behind it.
+    ends: Ends,
     special_tokens: Map<String, Value>,
     template: Option<(String, String)>,
 }
@@ -138,14 +138,18 @@ impl Tokenizer {
             })
         };
         let (own_bos, own_eos) = (id("bos_token")?, id("eos_token")?);
-        let explicit = settings.add_bos.is_some() || settings.add_eos.is_some();
-        let ends = explicit.then(|| {
-            let end = |add: Option<bool>, id: Option<u32>| id.filter(|_| add == Some(true));
-            (
-                end(settings.add_bos, own_bos),
-                end(settings.add_eos, own_eos),
-            )
-        });
+        let ends = match (&backend, settings.add_bos, settings.add_eos) {
+            (Backend::Json(json), None, None) => json.ends().clone(),
+            (_, bos, eos) => {
+                let end = |add: Option<bool>, id: Option<u32>| {
+                    Vec::from_iter(id.filter(|_| add == Some(true)))
+                };
+                Ends {
+                    before: end(bos, own_bos),
+                    behind: end(eos, own_eos),
+                }
+            }
+        };
         let mut eos: BTreeSet<u32> = settings.eos_ids;
         eos.extend(own_eos);
         Ok(Self {
@@ -177,22 +181,18 @@ impl Tokenizer {
     /// what the tokenizer adds to raw text (usually BOS) is added too, but never a second BOS at
     /// the start. Encode a rendered chat template with `special` false.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let from_backend = special && self.ends.is_none();
         let mut ids = match &self.backend {
-            Backend::Json(json) => json.encode(text, from_backend)?,
+            Backend::Json(json) => json.encode(text)?,
             Backend::SentencePiece(model) => model.encode(text)?,
         };
-        if let (true, Some((bos, eos))) = (special, self.ends) {
-            if let Some(bos) = bos {
-                ids.insert(0, bos);
+        if special {
+            let begun = ids
+                .first()
+                .is_some_and(|first| self.ends.before.first() == Some(first));
+            if !begun {
+                ids.splice(0..0, self.ends.before.iter().copied());
             }
-            ids.extend(eos);
-        }
-        if let (true, Some(bos), [first, second, ..]) = (special, self.bos, ids.as_slice())
-            && *first == bos
-            && *second == bos
-        {
-            ids.remove(0);
+            ids.extend(&self.ends.behind);
         }
         Ok(ids)
     }

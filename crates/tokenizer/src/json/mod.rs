@@ -15,6 +15,14 @@ pub(crate) struct Json {
     tokenizer: tokenizers::Tokenizer,
     decoder: Decoder,
     vocab_size: usize,
+    ends: Ends,
+}
+
+/// Ids that go before and behind a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ends {
+    pub(crate) before: Vec<u32>,
+    pub(crate) behind: Vec<u32>,
 }
 
 /// How tokens become text.
@@ -84,40 +92,31 @@ impl Json {
             .map(|token| token.id as usize + 1)
             .max();
         let vocab_size = outline.model.vocab.end.max(added.unwrap_or(0));
-        let json = Self {
+        tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        let ends = check.ends(&outline.post_processor, vocab_size)?;
+        Ok(Self {
             file: file.to_owned(),
             tokenizer,
             decoder,
             vocab_size,
-        };
-        json.check_added_ids()?;
-        Ok(json)
+            ends,
+        })
     }
 
-    /// The ids that the post-processor adds must be in the vocabulary.
-    fn check_added_ids(&self) -> Result<()> {
-        match self
-            .encode("", true)?
-            .iter()
-            .find(|&&id| id as usize >= self.vocab_size)
-        {
-            None => Ok(()),
-            Some(id) => Err(Error::Malformed {
-                file: format!("{}: post_processor", self.file),
-                expected: format!("ids below {}", self.vocab_size),
-                found: id.to_string(),
-            }),
-        }
-    }
-
-    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        match self.tokenizer.encode_fast(text, special) {
+    /// The ids of `text` alone.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self.tokenizer.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(error) => Err(Error::Library {
                 file: self.file.clone(),
                 reason: error.to_string(),
             }),
         }
+    }
+
+    /// What the post-processor puts before and behind raw text.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {
@@ -235,6 +234,58 @@ impl Check<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Reads what a post-processor adds, so that the library's own, which trusts its file, need
+    /// not run. Of the known kinds only `TemplateProcessing` adds anything.
+    fn ends(&self, processor: &Value, vocab_size: usize) -> Result<Ends> {
+        let fault = |what: &str| self.unsupported("post_processor", what);
+        let one = [processor.clone()];
+        let steps = processor.get("processors").and_then(Value::as_array);
+        let mut templates = steps
+            .map_or(one.as_slice(), Vec::as_slice)
+            .iter()
+            .filter(|step| {
+                step.get("type")
+                    .is_some_and(|kind| kind == "TemplateProcessing")
+            });
+        let Some(template) = templates.next() else {
+            return Ok(Ends::default());
+        };
+        if templates.next().is_some() {
+            return Err(fault("a second template"));
+        }
+        let mut ends = Ends::default();
+        let mut text_seen = false;
+        let single = template.get("single").and_then(Value::as_array);
+        for step in single.ok_or_else(|| fault("no template for a single text"))? {
+            if let Some(token) = step.pointer("/SpecialToken/id").and_then(Value::as_str) {
+                let ids = template
+                    .get("special_tokens")
+                    .and_then(|tokens| tokens.get(token));
+                let ids = ids
+                    .and_then(|token| token.get("ids"))
+                    .and_then(Value::as_array);
+                let end = if text_seen {
+                    &mut ends.behind
+                } else {
+                    &mut ends.before
+                };
+                for id in ids.ok_or_else(|| fault("a token without ids"))? {
+                    let id = id.as_u64().filter(|&id| id < vocab_size as u64);
+                    end.push(id.ok_or_else(|| fault("an id beyond the vocabulary"))? as u32);
+                }
+            } else if step.pointer("/Sequence/id").is_some_and(|id| id == "A") && !text_seen {
+                text_seen = true;
+            } else {
+                return Err(fault("a template of other parts than one text and tokens"));
+            }
+        }
+        if text_seen {
+            Ok(ends)
+        } else {
+            Err(fault("a template without the text"))
+        }
     }
 
     fn decoder(&self, decoder: &Value) -> Result<Decoder> {

@@ -5,6 +5,9 @@ mod check;
 mod wire;
 pub(crate) mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
