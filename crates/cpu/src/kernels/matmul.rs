@@ -140,6 +140,11 @@ impl Stored {
         }
     }
 
+    /// The weights' dtype.
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// Calls `each` with the blocks that rows `from..to` lie in: their number counted from
     /// `from`, how many, and the rows.
     pub(crate) fn blocks(

@@ -3,7 +3,7 @@
 use super::matmul::{Finish, Sizes, Stored};
 use super::{Kernel, Table, with_scratch};
 use crate::memory::Memory;
-use crate::simd::{Isa, Order};
+use crate::simd::{Isa, Order, Vector};
 use std::ops::Range;
 
 /// Weights of a unit.
@@ -171,8 +171,10 @@ impl Kernel for Matvec {
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
         let Sizes { t, n, .. } = self.sizes;
         let vectors = memory.floats(self.few.slot);
-        with_scratch(t * self.rows + self.finish.room(), |scratch| {
+        let scales = Isa::matvec_room(self.weights.dtype(), self.sizes.k, self.rows);
+        with_scratch(t * self.rows + scales + self.finish.room(), |scratch| {
             let (values, room) = scratch.split_at_mut(t * self.rows);
+            let (scales, room) = room.split_at_mut(scales);
             for unit in range {
                 let (batch, block) = (unit / self.blocks(), unit % self.blocks());
                 let (from, to) = (block * self.rows, ((block + 1) * self.rows).min(n));
@@ -184,7 +186,11 @@ impl Kernel for Matvec {
                             let vector = &vectors[start..start + self.few.stride()];
                             let (x, sums) = vector.split_at(self.few.elements);
                             let out = &mut values[token * self.rows + at..][..count];
-                            self.isa.matvec(weights, x, &sums[..self.few.sums], out);
+                            let vector = Vector {
+                                x,
+                                sums: &sums[..self.few.sums],
+                            };
+                            self.isa.matvec(weights, vector, scales, out);
                         }
                     });
                 for token in 0..t {

@@ -121,6 +121,14 @@ fn halves(values: &[f32; 8]) -> __m128i {
     _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(floats(values))
 }
 
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn put_halves(out: &mut [u8; 16], values: &[f32; 8]) {
+    let halves = halves(values);
+    // SAFETY: room for 16 bytes, any alignment.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves) }
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 fn store(dtype: DType, registers: &[u32], out: &mut [u8]) {
     if dtype != DType::F16 {
@@ -129,14 +137,12 @@ fn store(dtype: DType, registers: &[u32], out: &mut [u8]) {
     let (blocks, rest) = bytemuck::cast_slice::<u32, f32>(registers).as_chunks::<8>();
     let (out_blocks, out_rest) = out.as_chunks_mut::<16>();
     for (out, block) in out_blocks.iter_mut().zip(blocks) {
-        // SAFETY: room for 16 bytes, any alignment.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves(block)) };
+        put_halves(out, block);
     }
     if !rest.is_empty() {
         let (mut padded, mut last) = ([0.0; 8], [0; 16]);
         padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: room for 16 bytes, any alignment.
-        unsafe { _mm_storeu_si128(last.as_mut_ptr().cast(), halves(&padded)) };
+        put_halves(&mut last, &padded);
         out_rest.copy_from_slice(&last[..2 * rest.len()]);
     }
 }

@@ -6,12 +6,10 @@
 //! shuffle, in their natural order.
 
 use super::avx2::{BF16, F16, F32, dot, floats, put, total, wide};
-use super::{Order, Weights, scalar};
+use super::{Order, Vector, Weights, scalar};
 use kiln_array::{DType, E2M1, Format, Mode, Scales, e4m3};
 use std::arch::x86_64::*;
-
-/// Groups whose scales are widened at a time.
-const GROUPS: usize = 256;
+use std::ops::Range;
 
 static E4M3: [f32; 256] = {
     let mut values = [0.0; 256];
@@ -39,32 +37,42 @@ pub(super) fn order(dtype: DType) -> Order {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn matvec(w: Weights<'_>, x: &[f32], sums: &[f32], out: &mut [f32]) {
+pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
     let DType::Quantised(format) = w.dtype else {
         let bytes = w.dtype.row_bytes(w.k);
         for (out, row) in out.iter_mut().zip(w.data.chunks_exact(bytes.max(1))) {
-            *out = dot(w.dtype, row, &x[..w.k]);
+            *out = dot(w.dtype, row, &vector.x[..w.k]);
         }
         return;
     };
+    let groups = w.k / format.group();
+    let (scales, biases) = room.split_at_mut(out.len() * groups + 8);
+    let of =
+        |plane: &'_ [u8]| -> Range<usize> { 0..plane.len().min(out.len() * format.scale_row(w.k)) };
+    widen_scales(format, &w.scales[of(w.scales)], scales);
+    if format.has_biases() {
+        widen_scales(format, &w.biases[of(w.biases)], biases);
+        start_with_biases(biases, vector.sums, groups, out);
+    } else {
+        out.fill(0.0);
+    }
     match (format.mode(), format.bits()) {
-        (Mode::Affine, 1) => lanes::<1, INTEGER>(format, w, x, sums, out),
-        (Mode::Affine, 2) => lanes::<2, INTEGER>(format, w, x, sums, out),
-        (Mode::Affine, 4) => lanes::<4, INTEGER>(format, w, x, sums, out),
-        (Mode::Affine, 8) => lanes::<8, INTEGER>(format, w, x, sums, out),
-        (Mode::Affine, 3) => spread::<3>(format, w, x, sums, out),
-        (Mode::Affine, 5) => spread::<5>(format, w, x, sums, out),
-        (Mode::Affine, _) => spread::<6>(format, w, x, sums, out),
-        (Mode::Mxfp4 | Mode::Nvfp4, _) => lanes::<4, FLOAT4>(format, w, x, sums, out),
-        (Mode::Mxfp8, _) => lanes::<8, FLOAT8>(format, w, x, sums, out),
+        (Mode::Affine, 1) => lanes::<1, 32, INTEGER>(format, w, vector.x, scales, out),
+        (Mode::Affine, 2) => lanes::<2, 16, INTEGER>(format, w, vector.x, scales, out),
+        (Mode::Affine, 4) => lanes::<4, 8, INTEGER>(format, w, vector.x, scales, out),
+        (Mode::Affine, 8) => lanes::<8, 4, INTEGER>(format, w, vector.x, scales, out),
+        (Mode::Affine, 3) => spread::<3>(format, w, vector.x, scales, out),
+        (Mode::Affine, 5) => spread::<5>(format, w, vector.x, scales, out),
+        (Mode::Affine, _) => spread::<6>(format, w, vector.x, scales, out),
+        (Mode::Mxfp4 | Mode::Nvfp4, _) => lanes::<4, 8, FLOAT4>(format, w, vector.x, scales, out),
+        (Mode::Mxfp8, _) => lanes::<8, 4, FLOAT8>(format, w, vector.x, scales, out),
     }
 }
 
-/// Eight scales from number `at` of a row's `scales` on, as f32; zeros past its end.
+/// Eight scales as f32.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight_scales(format: Format, scales: &[u8], at: usize) -> __m256 {
-    let bytes = &scales[at * format.scale_bytes()..];
+fn eight_scales(format: Format, bytes: &[u8]) -> __m256 {
     match (format.mode(), format.scales()) {
         (_, Scales::F16) => wide::<F16, 16>(&padded(bytes)),
         (_, Scales::BF16) => wide::<BF16, 16>(&padded(bytes)),
@@ -73,13 +81,13 @@ fn eight_scales(format: Format, scales: &[u8], at: usize) -> __m256 {
         (_, Scales::U8) => {
             let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(padded(bytes)));
             let exponents = _mm256_slli_epi32::<23>(_mm256_cvtepu8_epi32(bytes));
-            // Byte 0 is the subnormal 2^-127. Zeros past the end become it too; they meet zeros.
-            let least = _mm256_set1_epi32(0x0040_0000);
-            _mm256_castsi256_ps(_mm256_max_epu32(exponents, least))
+            // Byte 0 is the subnormal 2^-127.
+            _mm256_castsi256_ps(_mm256_max_epu32(exponents, _mm256_set1_epi32(0x0040_0000)))
         }
     }
 }
 
+/// The first bytes; zeros past their end.
 #[inline]
 fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
     match bytes.first_chunk() {
@@ -92,16 +100,43 @@ fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
     }
 }
 
-/// `Σ bias · sum` over the groups from number `first` on, in a vector.
+/// All scales of `bytes` as f32, and up to eight numbers after them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_biases(format: Format, biases: &[u8], first: usize, sums: &[f32], total: __m256) -> __m256 {
-    let mut total = total;
-    for (i, eight) in sums.as_chunks::<8>().0.iter().enumerate() {
-        let biases = eight_scales(format, biases, first + 8 * i);
-        total = _mm256_fmadd_ps(biases, floats(eight), total);
+fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
+    let eight = 8 * format.scale_bytes();
+    for (bytes, out) in bytes.chunks(eight).zip(out.as_chunks_mut::<8>().0) {
+        put(out, eight_scales(format, bytes));
     }
-    total
+}
+
+/// `out = Σ bias · sum` of each row, `biases` with a margin of eight.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn start_with_biases(biases: &[f32], sums: &[f32], groups: usize, out: &mut [f32]) {
+    let (sums, _) = sums.as_chunks::<8>();
+    // The last eight reach into the next row's biases, which may be NaN.
+    let inside: [f32; 8] = std::array::from_fn(|i| {
+        let used = (groups % 8 == 0 || i < groups % 8) as u32;
+        f32::from_bits(used.wrapping_neg())
+    });
+    let inside = floats(&inside);
+    for (i, out) in out.iter_mut().enumerate() {
+        let mut sum = _mm256_setzero_ps();
+        for (j, sums) in sums.iter().enumerate() {
+            let Some(eight) = biases[i * groups + 8 * j..].first_chunk() else {
+                break;
+            };
+            let last = j + 1 == groups.div_ceil(8);
+            let eight = if last {
+                _mm256_and_ps(floats(eight), inside)
+            } else {
+                floats(eight)
+            };
+            sum = _mm256_fmadd_ps(eight, floats(sums), sum);
+        }
+        *out = total(sum);
+    }
 }
 
 /// The codes of step `m` of eight lanes as floats.
@@ -151,81 +186,128 @@ fn e2m1_magnitudes() -> __m256 {
     floats(&std::array::from_fn(|i| E2M1[i]))
 }
 
-/// One piece: eight lanes of codes times `32 / BITS` vectors of eight elements.
+/// One piece: eight lanes of codes times `STEPS = 32 / BITS` vectors of eight elements, added to
+/// two partial sums.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn piece<const BITS: i32, const VALUES: u8>(
+fn piece<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     codes: &[u8; 32],
-    x: &[[f32; 8]],
+    x: &[[f32; 8]; STEPS],
     table: __m256,
-) -> __m256 {
+    [mut even, mut odd]: [__m256; 2],
+) -> [__m256; 2] {
     let lanes = bytes32(codes);
-    let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-    for m in (0..32 / BITS).step_by(2) {
-        let at = m as usize;
-        even = _mm256_fmadd_ps(step::<BITS, VALUES>(lanes, m, table), floats(&x[at]), even);
-        odd = _mm256_fmadd_ps(
-            step::<BITS, VALUES>(lanes, m + 1, table),
-            floats(&x[at + 1]),
-            odd,
+    for half in 0..STEPS / 2 {
+        let (m, n) = (2 * half, 2 * half + 1);
+        let (a, b) = (
+            step::<BITS, VALUES>(lanes, m as i32, table),
+            step::<BITS, VALUES>(lanes, n as i32, table),
         );
+        even = _mm256_fmadd_ps(a, floats(&x[m]), even);
+        odd = _mm256_fmadd_ps(b, floats(&x[n]), odd);
     }
-    _mm256_add_ps(even, odd)
+    [even, odd]
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn lanes<const BITS: i32, const VALUES: u8>(
+fn lanes<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     format: Format,
     w: Weights<'_>,
     x: &[f32],
-    sums: &[f32],
+    scales: &[f32],
     out: &mut [f32],
 ) {
-    let steps = 32 / BITS as usize;
-    let (x, _) = x.as_chunks::<8>();
-    let lanes_per_group = format.group() / steps;
-    // Lane j of a piece belongs to this group, counted from the piece's first.
-    let spread: [i32; 8] = std::array::from_fn(|j| (j / lanes_per_group) as i32);
+    let groups = w.k / format.group();
+    let lanes_per_group = format.group() / STEPS;
+    let x = x.as_chunks::<8>().0.as_chunks::<STEPS>().0;
+    let rows = w.data.chunks_exact(format.code_row(w.k).max(1));
+    for ((row, scales), out) in rows.zip(scales.chunks_exact(groups.max(1))).zip(out) {
+        let sum = if lanes_per_group >= 8 {
+            whole_pieces::<BITS, STEPS, VALUES>(row, lanes_per_group / 8, x, scales)
+        } else {
+            split_pieces::<BITS, STEPS, VALUES>(row, lanes_per_group, x, scales)
+        };
+        *out += total(sum);
+    }
+}
+
+/// A row whose groups are `count` pieces each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn whole_pieces<const BITS: i32, const STEPS: usize, const VALUES: u8>(
+    row: &[u8],
+    count: usize,
+    x: &[[[f32; 8]; STEPS]],
+    scales: &[f32],
+) -> __m256 {
+    let table = e2m1_magnitudes();
+    let zero = _mm256_setzero_ps();
+    let mut sum = zero;
+    let groups = row
+        .as_chunks::<32>()
+        .0
+        .chunks_exact(count)
+        .zip(x.chunks_exact(count));
+    for ((codes, x), &scale) in groups.zip(scales) {
+        let mut partial = [zero; 2];
+        for (codes, x) in codes.iter().zip(x) {
+            partial = piece::<BITS, STEPS, VALUES>(codes, x, table, partial);
+        }
+        let [even, odd] = partial;
+        sum = _mm256_fmadd_ps(_mm256_set1_ps(scale), _mm256_add_ps(even, odd), sum);
+    }
+    sum
+}
+
+/// A row whose pieces hold several groups, of `lanes_per_group` lanes each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn split_pieces<const BITS: i32, const STEPS: usize, const VALUES: u8>(
+    row: &[u8],
+    lanes_per_group: usize,
+    x: &[[[f32; 8]; STEPS]],
+    scales: &[f32],
+) -> __m256 {
+    let table = e2m1_magnitudes();
+    let zero = _mm256_setzero_ps();
+    let spread: [i32; 8] = std::array::from_fn(|lane| (lane / lanes_per_group) as i32);
     // SAFETY: eight integers.
     let spread = unsafe { _mm256_loadu_si256(spread.as_ptr().cast()) };
-    let table = e2m1_magnitudes();
-    let groups = w.k / format.group();
-    let pieces_per_segment = GROUPS * lanes_per_group / 8;
-    let mut scales = [0.0f32; GROUPS + 8];
-    for (i, out) in out.iter_mut().enumerate() {
-        let row = w.row(i);
-        let mut sum = _mm256_setzero_ps();
-        let (codes, rest) = row.data.as_chunks::<32>();
-        let mut tail = [0; 32];
-        tail[..rest.len()].copy_from_slice(rest);
-        let last = if rest.is_empty() { None } else { Some(&tail) };
-        for (number, codes) in codes.iter().chain(last).enumerate() {
-            let within = number % pieces_per_segment;
-            if within == 0 {
-                let first = number * 8 / lanes_per_group;
-                let count = GROUPS.min(groups - first);
-                for (eight, out) in scales.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                    if 8 * eight >= count {
-                        break;
-                    }
-                    put(out, eight_scales(format, row.scales, first + 8 * eight));
-                }
-                if format.has_biases() {
-                    let sums = &sums[first..first + count.next_multiple_of(8)];
-                    sum = add_biases(format, row.biases, first, sums, sum);
-                }
+    let groups = 8 / lanes_per_group;
+    let mut sum = zero;
+    let (pieces, rest) = row.as_chunks::<32>();
+    let mut last_scales = [0.0; 8];
+    let mut number = 0;
+    for (codes, x) in pieces.iter().zip(x) {
+        let scales = &scales[number * groups..];
+        let scales = match scales.first_chunk() {
+            Some(scales) => scales,
+            None => {
+                // Copied one by one: there are few, and a call costs more.
+                last_scales
+                    .iter_mut()
+                    .zip(scales)
+                    .for_each(|(to, scale)| *to = *scale);
+                &last_scales
             }
-            let from = within * 8 / lanes_per_group;
-            let Some(eight) = scales[from..].first_chunk() else {
-                break;
-            };
-            let scale = _mm256_permutevar8x32_ps(floats(eight), spread);
-            let x = &x[number * steps..][..steps];
-            sum = _mm256_fmadd_ps(scale, piece::<BITS, VALUES>(codes, x, table), sum);
-        }
-        *out = total(sum);
+        };
+        let scale = _mm256_permutevar8x32_ps(floats(scales), spread);
+        let [even, odd] = piece::<BITS, STEPS, VALUES>(codes, x, table, [zero; 2]);
+        sum = _mm256_fmadd_ps(scale, _mm256_add_ps(even, odd), sum);
+        number += 1;
     }
+    if let Some(x) = x.get(number).filter(|_| !rest.is_empty()) {
+        let mut codes = [0; 32];
+        codes[..rest.len()].copy_from_slice(rest);
+        let mut last_scales = [0.0; 8];
+        let scales = &scales[number * groups..];
+        last_scales[..scales.len()].copy_from_slice(scales);
+        let scale = _mm256_permutevar8x32_ps(floats(&last_scales), spread);
+        let [even, odd] = piece::<BITS, STEPS, VALUES>(&codes, x, table, [zero; 2]);
+        sum = _mm256_fmadd_ps(scale, _mm256_add_ps(even, odd), sum);
+    }
+    sum
 }
 
 /// How eight codes of `BITS` bits are spread over eight lanes: each lane gets the two bytes its
@@ -285,35 +367,35 @@ fn spread<const BITS: usize>(
     format: Format,
     w: Weights<'_>,
     x: &[f32],
-    sums: &[f32],
+    scales: &[f32],
     out: &mut [f32],
 ) {
     let group = format.group();
     let bytes = group / 8 * BITS;
+    let groups = w.k / group;
     let (x, _) = x.as_chunks::<8>();
     let mut room = [0; 160];
-    for (i, out) in out.iter_mut().enumerate() {
-        let row = w.row(i);
+    for ((i, out), scales) in out
+        .iter_mut()
+        .enumerate()
+        .zip(scales.chunks_exact(groups.max(1)))
+    {
         let start = i * format.code_row(w.k);
-        let count = w.k / group;
-        let mut sum = add_biases(format, row.biases, 0, sums, _mm256_setzero_ps());
-        let mut scales = [0.0; 8];
-        for (number, x) in x.chunks_exact(group / 8).take(count).enumerate() {
-            if number % 8 == 0 {
-                put(&mut scales, eight_scales(format, row.scales, number));
-            }
+        let mut sum = _mm256_setzero_ps();
+        for ((number, x), &scale) in x.chunks_exact(group / 8).enumerate().zip(scales) {
             let codes = with_margin(w.data, start + number * bytes, bytes, &mut room);
-            let mut partial = _mm256_setzero_ps();
+            let mut partial = [_mm256_setzero_ps(); 2];
             for (j, x) in x.iter().enumerate() {
                 let Some(codes) = codes[j * BITS..].first_chunk() else {
                     break;
                 };
                 let codes = _mm256_cvtepi32_ps(eight_codes::<BITS>(codes));
-                partial = _mm256_fmadd_ps(codes, floats(x), partial);
+                partial[j % 2] = _mm256_fmadd_ps(codes, floats(x), partial[j % 2]);
             }
-            sum = _mm256_fmadd_ps(_mm256_set1_ps(scales[number % 8]), partial, sum);
+            let partial = _mm256_add_ps(partial[0], partial[1]);
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(scale), partial, sum);
         }
-        *out = total(sum);
+        *out += total(sum);
     }
 }
 
@@ -370,9 +452,10 @@ fn dequantise_of<const BITS: usize, const VALUES: u8>(
     for (i, out) in out.chunks_mut(group).enumerate() {
         let number = start / group + i;
         if i % 8 == 0 {
-            put(&mut scales, eight_scales(format, w.scales, number));
+            let from = number * format.scale_bytes();
+            put(&mut scales, eight_scales(format, &w.scales[from..]));
             if format.has_biases() {
-                put(&mut biases, eight_scales(format, w.biases, number));
+                put(&mut biases, eight_scales(format, &w.biases[from..]));
             }
         }
         let scale = _mm256_set1_ps(scales[i % 8]);

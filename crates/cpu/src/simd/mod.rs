@@ -44,6 +44,16 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// A vector for [`Isa::matvec`].
+#[derive(Clone, Copy)]
+pub(crate) struct Vector<'a> {
+    /// The elements in the table's order.
+    pub(crate) x: &'a [f32],
+    /// For weights with biases: the sum over each group, filled up with zeros to a multiple of
+    /// eight.
+    pub(crate) sums: &'a [f32],
+}
+
 /// The order in which a table's mat-vec wants the elements of its vector: cut into pieces of
 /// `lanes · codes`, each of them a `lanes × codes` matrix, transposed. The last piece is filled up
 /// with zeros.
@@ -81,7 +91,7 @@ pub(crate) struct Isa {
     dot: unsafe fn(DType, &[u8], &[f32]) -> f32,
     add_scaled: unsafe fn(DType, f32, &[u8], &mut [f32]),
     order: fn(DType) -> Order,
-    matvec: unsafe fn(Weights<'_>, &[f32], &[f32], &mut [f32]),
+    matvec: unsafe fn(Weights<'_>, Vector<'_>, &mut [f32], &mut [f32]),
     dequantise: unsafe fn(Weights<'_>, usize, &mut [f32]),
     tile: unsafe fn(Tile<'_>, &mut [f32]),
     tile_rows: usize,
@@ -253,13 +263,22 @@ impl Isa {
         (self.order)(dtype)
     }
 
-    /// Inner products of `out.len()` rows of weights with one vector, in this table's order,
-    /// whose sums over each group are `sums`, filled up with zeros to a multiple of eight.
+    /// Inner products of `out.len()` rows of weights with one vector. `room` is scratch memory of
+    /// [`Isa::matvec_room`] floats.
     #[inline]
-    pub(crate) fn matvec(&self, w: Weights<'_>, x: &[f32], sums: &[f32], out: &mut [f32]) {
-        debug_assert!(x.len() >= w.k && x.len() % self.order(w.dtype).piece() == 0);
+    pub(crate) fn matvec(&self, w: Weights<'_>, x: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
+        debug_assert!(x.x.len().is_multiple_of(self.order(w.dtype).piece()));
+        debug_assert!(room.len() >= Isa::matvec_room(w.dtype, w.k, out.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
-        unsafe { (self.matvec)(w, x, sums, out) }
+        unsafe { (self.matvec)(w, x, room, out) }
+    }
+
+    /// Floats of scratch memory for `rows` rows of `k` weights: room for scales and biases.
+    pub(crate) fn matvec_room(dtype: DType, k: usize, rows: usize) -> usize {
+        match dtype {
+            DType::Quantised(format) => 2 * (rows * (k / format.group()) + 16),
+            _ => 0,
+        }
     }
 
     /// Elements `start..start + out.len()` of the first row in f32. For quantised rows both are

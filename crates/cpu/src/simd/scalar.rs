@@ -1,6 +1,6 @@
 //! The table for every machine, and the definitions that the others are tested against.
 
-use super::{Isa, Order, Tile, Weights};
+use super::{Isa, Order, Tile, Vector, Weights};
 use kiln_array::{DType, Kind, Scalar, math};
 
 pub(super) static TABLE: Isa = Isa {
@@ -250,7 +250,8 @@ pub(super) fn add_scaled(dtype: DType, factor: f32, row: &[u8], y: &mut [f32]) {
     });
 }
 
-pub(super) fn matvec(w: Weights<'_>, x: &[f32], sums: &[f32], out: &mut [f32]) {
+pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, _: &mut [f32], out: &mut [f32]) {
+    let Vector { x, sums } = vector;
     for (i, out) in out.iter_mut().enumerate() {
         let row = w.row(i);
         *out = match w.dtype {

@@ -299,7 +299,16 @@ fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
         let mut sums: Vec<f32> = x.chunks(format.group()).map(|g| scalar().sum(g)).collect();
         sums.resize(sums.len().next_multiple_of(8), 0.0);
         let mut out = vec![0.0; rows];
-        isa.matvec(w, &arranged(order, &x), &sums, &mut out);
+        let mut room = vec![f32::NAN; Isa::matvec_room(dtype, k, rows)];
+        isa.matvec(
+            w,
+            Vector {
+                x: &arranged(order, &x),
+                sums: &sums,
+            },
+            &mut room,
+            &mut out,
+        );
         for row in 0..rows {
             // Sums of k terms in an order of their own; in practice a few roundings.
             let bound = magnitude[row] * 32.0 * f64::from(f32::EPSILON) + 1e-6;
@@ -356,7 +365,8 @@ fn nan_codes_and_scales_stay_nan() {
         );
         let x = arranged(isa.order(w.dtype), &[1.0; 32]);
         let mut product = [0.0];
-        isa.matvec(w, &x, &[], &mut product);
+        let mut room = vec![0.0; Isa::matvec_room(w.dtype, 32, 1)];
+        isa.matvec(w, Vector { x: &x, sums: &[] }, &mut room, &mut product);
         assert!(product[0].is_nan());
     }
 }

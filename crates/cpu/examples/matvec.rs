@@ -1,0 +1,103 @@
+//! Throughput of matmul on this machine: weights and bytes per second for one token, GFLOP/s for
+//! many.
+//!
+//! `cargo run --release -p kiln-cpu --example matvec -- [threads] [format]`
+
+#![allow(clippy::print_stdout)]
+
+use kiln_array::{Array, Bytes, DType, Device, Format, Part, Result, eval};
+use kiln_cpu::{Options, device};
+use std::time::Instant;
+
+/// Outputs and inputs of one matrix.
+const SHAPE: [usize; 2] = [1536, 576];
+
+fn matrix(dtype: DType, device: &Device) -> Result<Array> {
+    let [n, k] = SHAPE;
+    let plane = |bytes: usize, byte: u8| Bytes::from(vec![byte; bytes]);
+    let part = match dtype {
+        DType::Quantised(format) => Part {
+            rows: n,
+            data: plane(n * format.code_row(k), 0x35),
+            scales: Some(plane(n * format.scale_row(k), 0x3c)),
+            biases: format
+                .has_biases()
+                .then(|| plane(n * format.scale_row(k), 0x3c)),
+        },
+        plain => Part::plain(n, plane(plain.row_bytes(n * k), 0x3c)),
+    };
+    Array::from_parts(dtype, &SHAPE, vec![part], device)
+}
+
+/// The shortest time of several runs, in seconds.
+fn shortest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..9 {
+        let start = Instant::now();
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn measure(dtype: DType, device: &Device) -> Result<()> {
+    let [n, k] = SHAPE;
+    let run = |matrices: &[Array], t: usize| {
+        let x = Array::from_slice(&vec![0.5f32; t * k], &[t, k], device)?;
+        shortest(|| {
+            let products = matrices
+                .iter()
+                .map(|w| x.matmul(w))
+                .collect::<Result<Vec<_>>>()?;
+            eval(&products.iter().collect::<Vec<_>>())
+        })
+    };
+    let count = 64;
+    let matrices = (0..count)
+        .map(|_| matrix(dtype, device))
+        .collect::<Result<Vec<_>>>()?;
+    let one = run(&matrices, 1)?;
+    let many = run(&matrices[..8], 512)?;
+    let weights = (count * n * k) as f64;
+    let bytes = (count * n) as f64 * dtype.row_bytes(k) as f64;
+    let flops = 2.0 * 512.0 * 8.0 * (n * k) as f64;
+    println!(
+        "{:<10} {:>8.2} {:>8.2} {:>10.1}",
+        dtype.to_string(),
+        weights / one / 1e9,
+        bytes / one / 1e9,
+        flops / many / 1e9
+    );
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().and_then(|n| n.parse().ok());
+    let only = arguments.next();
+    let device = device(Options {
+        threads,
+        ..Default::default()
+    })?;
+    println!("{device}; 64 matrices of {SHAPE:?}, f32 vectors");
+    println!(
+        "{:<10} {:>8} {:>8} {:>10}",
+        "weights", "G/s", "GB/s", "GFLOP/s"
+    );
+    let affine = |bits, group| Format::affine(bits, group, DType::BF16);
+    let mut dtypes = vec![DType::F32, DType::F16, DType::BF16];
+    for bits in [1, 2, 3, 4, 5, 6, 8] {
+        dtypes.push(DType::Quantised(affine(bits, 64)?));
+    }
+    dtypes.push(DType::Quantised(affine(4, 32)?));
+    dtypes.extend([Format::MXFP4, Format::MXFP8, Format::NVFP4].map(DType::Quantised));
+    for dtype in dtypes {
+        if only
+            .as_ref()
+            .is_none_or(|name| dtype.to_string().starts_with(name.as_str()))
+        {
+            measure(dtype, &device)?;
+        }
+    }
+    Ok(())
+}
