@@ -84,9 +84,6 @@ pub enum Error {
     /// A checkpoint file is broken.
     #[error(transparent)]
     Formats(#[from] kiln_formats::Error),
-    /// The tokenizer is missing or broken.
-    #[error(transparent)]
-    Tokenizer(#[from] kiln_tokenizer::Error),
     /// An array could not be computed.
     #[error(transparent)]
     Array(#[from] kiln_array::Error),
