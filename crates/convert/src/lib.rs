@@ -1,1 +1,67 @@
 //! Turns a checkpoint into a directory in the MLX layout.
+//!
+//! [`convert`] reads a Hugging Face directory or a GGUF file and writes safetensors with MLX's
+//! names, `config.json`, the tokenizer's files and a model card. It goes in three steps: a *source*
+//! says, in Hugging Face's terms, what the checkpoint holds; a *plan* says for every tensor what
+//! happens to it, and is where everything that can be refused is refused; then the tensors stream
+//! through, a block of rows at a time, into a directory beside the destination that is renamed
+//! when it is complete.
+//!
+//! Weights are quantised as MLX does it on the CPU, bit for bit. The Q4_0, Q4_1 and Q8_0 blocks of
+//! a GGUF file are kept exactly, as MLX's affine format with groups of 32, unless another dtype or
+//! quantisation is asked for.
+//!
+//! [`inspect`] says what a checkpoint holds, also one that cannot be converted.
+#![forbid(unsafe_code)]
+
+mod config;
+mod directory;
+mod error;
+mod gguf;
+mod inspect;
+mod options;
+mod output;
+mod plan;
+mod quantise;
+mod rows;
+mod source;
+mod write;
+
+pub use error::{Error, Result};
+pub use inspect::{Summary, TensorSummary, inspect};
+pub use options::{Options, Quantise};
+pub use quantise::{QuantiseError, Quantised, quantise};
+pub use write::{Progress, Report};
+
+use kiln_formats::Bytes;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Gives a file's contents. It is called once per file and once more per tensor, so it should map
+/// the file rather than read it.
+pub type Open<'a> = dyn Fn(&Path) -> std::io::Result<Bytes> + 'a;
+
+/// Converts the checkpoint at `source` into a new directory `destination`.
+///
+/// Memory is what `open` maps of the largest tensor, a few megabytes of weights per thread, and a
+/// tensor's scales. `progress` is called after each block of rows; when it breaks, so does the
+/// conversion.
+///
+/// # Errors
+/// Whatever does not fit (options, configuration, tensors, a destination that exists) is found
+/// before any work is done. On any error nothing is left behind.
+pub fn convert(
+    source: &Path,
+    destination: &Path,
+    options: &Options,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Report> {
+    output::check(source, destination, options.force)?;
+    let model = source::read(source, open)?;
+    let plan = plan::plan(model, options)?;
+    let staging = output::Staging::new(destination)?;
+    let report = write::write(&plan, staging.path(), open, progress)?;
+    staging.commit(options.force)?;
+    Ok(report)
+}

@@ -1,0 +1,153 @@
+//! A Hugging Face directory as a source.
+
+use crate::config::Config;
+use crate::options::dtype_named;
+use crate::source::{Extra, Model, Naming};
+use crate::{Error, Open, Result};
+use kiln_formats::{File, Unusable, safetensors, sniff_bytes};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Files that go along as they are.
+const COPIED: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tekken.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "LICENSE",
+];
+
+pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
+    let config_path = path.join("config.json");
+    if !config_path.exists() {
+        let expected = "a config.json beside the weights";
+        return Err(kiln_formats::Error::invalid(path, None, expected, "none").into());
+    }
+    let mut config = object(&config_path, open)?;
+    refuse_quantised(path, &config_path, &config)?;
+    let generation = path.join("generation_config.json");
+    if generation.exists()
+        && let Some(eos) = object(&generation, open)?.get("eos_token_id")
+        && !eos.is_null()
+    {
+        // What mlx-lm does when it loads, and so what it saves.
+        config.insert("eos_token_id".into(), eos.clone());
+    }
+    let (files, notes) = copied(path)?;
+    let checkpoint = safetensors::open(path, open)?;
+    let named = |key: &str| {
+        config
+            .get(key)
+            .and_then(Value::as_str)
+            .and_then(dtype_named)
+    };
+    Ok(Model {
+        path: path.to_owned(),
+        config_path,
+        dtype: named("torch_dtype").or_else(|| named("dtype")),
+        config,
+        checkpoint,
+        naming: Naming::HuggingFace,
+        files,
+        notes,
+    })
+}
+
+/// A file with a JSON object.
+pub(crate) fn object(path: &Path, open: &Open<'_>) -> Result<Config> {
+    let bytes = match open(path) {
+        Ok(bytes) => bytes,
+        Err(source) => {
+            return Err(kiln_formats::Error::Read {
+                path: path.to_owned(),
+                source,
+            }
+            .into());
+        }
+    };
+    let file = File::new(path, bytes);
+    refuse_placeholder(path, file.bytes())?;
+    serde_json::from_slice(file.bytes()).map_err(|error| {
+        let found: String = error.to_string().chars().take(200).collect();
+        kiln_formats::Error::invalid(path, None, "a JSON object", found).into()
+    })
+}
+
+/// Git LFS pointers and web pages stand in for small files too.
+fn refuse_placeholder(path: &Path, start: &[u8]) -> Result<()> {
+    match sniff_bytes(start, start.len() as u64) {
+        Err(reason @ (Unusable::LfsPointer | Unusable::Html | Unusable::EmptyFile)) => {
+            Err(kiln_formats::Error::Unusable {
+                path: path.to_owned(),
+                reason,
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_quantised(path: &Path, config_path: &Path, config: &Config) -> Result<()> {
+    if let Some(how) = config.get("quantization").and_then(Value::as_object) {
+        let scalars = how
+            .iter()
+            .filter(|(_, value)| !value.is_object() && !value.is_boolean());
+        let how: Vec<String> = scalars
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
+        let how = how.join(", ").chars().take(200).collect();
+        return Err(Error::AlreadyQuantised {
+            path: path.to_owned(),
+            how,
+        });
+    }
+    match config.get("quantization_config") {
+        None | Some(Value::Null) => Ok(()),
+        Some(how) => {
+            let method = how
+                .get("quant_method")
+                .and_then(Value::as_str)
+                .unwrap_or("unknown");
+            let what = format!("a checkpoint quantised with method {method:?}");
+            Err(kiln_formats::Error::unsupported(config_path, None, what).into())
+        }
+    }
+}
+
+fn copied(path: &Path) -> Result<(Vec<Extra>, Vec<String>)> {
+    let paths: Vec<PathBuf> = COPIED
+        .iter()
+        .map(|name| path.join(name))
+        .filter(|path| path.is_file())
+        .collect();
+    let mut notes = Vec::new();
+    for path in &paths {
+        refuse_placeholder(path, &start(path)?)?;
+    }
+    let has = |name: &str| paths.iter().any(|path| path.ends_with(name));
+    if !has("tokenizer.json") && !has("tokenizer.model") {
+        notes.push("no tokenizer.json or tokenizer.model to copy: text cannot be encoded".into());
+    }
+    Ok((paths.into_iter().map(Extra::Copy).collect(), notes))
+}
+
+fn start(path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut start = Vec::with_capacity(512);
+    let read = std::fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
+    match read {
+        Ok(_) => Ok(start),
+        Err(source) => Err(kiln_formats::Error::Read {
+            path: path.to_owned(),
+            source,
+        }
+        .into()),
+    }
+}

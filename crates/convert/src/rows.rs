@@ -1,0 +1,281 @@
+//! One tensor's rows: read, put in order, rounded, quantised; a block at a time, on all cores.
+
+use crate::plan::{Action, Job};
+use crate::quantise::{self, QuantiseError, Quantised};
+use crate::{Error, Result};
+use half::{bf16, f16};
+use kiln_array::DType;
+use kiln_formats::gguf::dequantise;
+use kiln_formats::{BlockType, Type};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
+
+/// Elements that one thread takes at a time: 1 MB of f32.
+const BLOCK: usize = 1 << 18;
+
+/// Converts a tensor. `stored` are its bytes; `emit` gets the rows' bytes or codes in order. The
+/// scales and biases come last, as a whole. `path` is for messages.
+pub(crate) fn convert(
+    job: &Job,
+    stored: &[u8],
+    path: &Path,
+    emit: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    if stored.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(16);
+    let block = (BLOCK / job.k.max(1)).max(1);
+    let (mut scales, mut biases) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    while start < job.rows {
+        let mut blocks = Vec::new();
+        while blocks.len() < threads && start < job.rows {
+            let end = job.rows.min(start + block);
+            blocks.push(start..end);
+            start = end;
+        }
+        for part in side_by_side(job, stored, &blocks) {
+            let part = part.map_err(|fault| fault.name(job, path))?;
+            emit(&part.codes)?;
+            scales.extend(part.scales);
+            biases.extend(part.biases);
+        }
+    }
+    Ok((scales, biases))
+}
+
+/// Converts blocks of rows, each on a thread of its own.
+fn side_by_side(
+    job: &Job,
+    stored: &[u8],
+    blocks: &[Range<usize>],
+) -> Vec<std::result::Result<Quantised, Fault>> {
+    if let [rows] = blocks {
+        return vec![convert_rows(job, stored, rows.clone())];
+    }
+    let mut parts: Vec<_> = blocks.iter().map(|_| Ok(Quantised::default())).collect();
+    std::thread::scope(|scope| {
+        for (part, rows) in parts.iter_mut().zip(blocks) {
+            scope.spawn(move || *part = convert_rows(job, stored, rows.clone()));
+        }
+    });
+    parts
+}
+
+/// What is wrong with a weight.
+enum Fault {
+    TooLarge(f32, DType),
+    Quantise(QuantiseError),
+    Length,
+}
+
+impl Fault {
+    fn name(self, job: &Job, path: &Path) -> Error {
+        let (path, tensor) = (path.to_owned(), job.source.name.clone());
+        match self {
+            Fault::TooLarge(value, dtype) => Error::Overflow {
+                path,
+                tensor,
+                value,
+                dtype,
+            },
+            Fault::Quantise(source) => Error::Quantise {
+                path,
+                tensor,
+                source,
+            },
+            Fault::Length => {
+                let expected = format!("{} rows of {}", job.rows, job.k);
+                let found = format!("{} bytes", job.source.range.len());
+                kiln_formats::Error::invalid(&path, Some(&tensor), expected, found).into()
+            }
+        }
+    }
+}
+
+/// Converts these rows. Without quantisation, the bytes are in `codes`.
+fn convert_rows(
+    job: &Job,
+    stored: &[u8],
+    rows: Range<usize>,
+) -> std::result::Result<Quantised, Fault> {
+    let source = in_order(job, stored, rows.clone()).ok_or(Fault::Length)?;
+    match job.action {
+        Action::Copy => Ok(Quantised {
+            codes: source.into_owned(),
+            ..Quantised::default()
+        }),
+        Action::Cast(dtype) => {
+            let values = values(job, &source, rows.len())?;
+            let codes = rounded(&values, dtype)?;
+            Ok(Quantised {
+                codes,
+                ..Quantised::default()
+            })
+        }
+        Action::Repack(_) => repack(job.source.dtype, &source),
+        Action::Quantise(format, dtype) => {
+            let mut values = values(job, &source, rows.len())?;
+            for value in &mut values {
+                *value = round(*value, dtype)?;
+            }
+            quantise::quantise(&values, job.k, format, dtype)
+                .map_err(|error| Fault::Quantise(within_tensor(error, rows.start)))
+        }
+    }
+}
+
+/// Rows are counted from the tensor's first.
+fn within_tensor(error: QuantiseError, start: usize) -> QuantiseError {
+    match error {
+        QuantiseError::NotFinite { row, column, value } => QuantiseError::NotFinite {
+            row: start + row,
+            column,
+            value,
+        },
+        other => other,
+    }
+}
+
+/// The stored bytes of output rows `rows`: in place, or gathered where a head's rows are
+/// interleaved. `None` if the source is too short.
+fn in_order<'a>(job: &Job, stored: &'a [u8], rows: Range<usize>) -> Option<Cow<'a, [u8]>> {
+    let size = job.source.dtype.bytes(&[job.k])?;
+    let Some(heads) = job.heads else {
+        return stored
+            .get(rows.start * size..rows.end * size)
+            .map(Cow::Borrowed);
+    };
+    let half = job.rows / heads / 2;
+    let mut gathered = Vec::with_capacity(rows.len() * size);
+    for row in rows {
+        let (head, side, pair) = (row / (2 * half), row / half % 2, row % half);
+        let row = head * 2 * half + 2 * pair + side;
+        gathered.extend_from_slice(stored.get(row * size..(row + 1) * size)?);
+    }
+    Some(Cow::Owned(gathered))
+}
+
+fn values(job: &Job, source: &[u8], rows: usize) -> std::result::Result<Vec<f32>, Fault> {
+    let mut values = vec![0.0; rows * job.k];
+    if dequantise(job.source.dtype, source, &mut values) {
+        Ok(values)
+    } else {
+        Err(Fault::Length)
+    }
+}
+
+/// `value` in `dtype`. A finite value must not become infinite.
+fn round(value: f32, dtype: DType) -> std::result::Result<f32, Fault> {
+    let rounded = dtype.round(value);
+    if rounded.is_infinite() && value.is_finite() {
+        return Err(Fault::TooLarge(value, dtype));
+    }
+    Ok(rounded)
+}
+
+fn rounded(values: &[f32], dtype: DType) -> std::result::Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::with_capacity(values.len() * dtype.bytes());
+    for &value in values {
+        let value = round(value, dtype)?;
+        match dtype {
+            DType::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+            DType::BF16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
+            _ => bytes.extend(value.to_le_bytes()),
+        }
+    }
+    Ok(bytes)
+}
+
+/// GGUF blocks as codes, scales and biases of the same numbers. `scale · code + bias` with scale
+/// `d` is: Q4_0, bias −8d; Q4_1, bias m; Q8_0, bias −128d and signed codes made unsigned.
+fn repack(dtype: Type, source: &[u8]) -> std::result::Result<Quantised, Fault> {
+    let mut out = Quantised::default();
+    match dtype {
+        Type::Gguf(BlockType::Q4_0) => {
+            for block in source.as_chunks::<18>().0 {
+                let [d0, d1, nibbles @ ..] = block;
+                push(&mut out, [*d0, *d1], scaled([*d0, *d1], -8.0)?);
+                push_nibbles(&mut out.codes, nibbles);
+            }
+        }
+        Type::Gguf(BlockType::Q4_1) => {
+            for block in source.as_chunks::<20>().0 {
+                let [d0, d1, m0, m1, nibbles @ ..] = block;
+                push(&mut out, [*d0, *d1], [*m0, *m1]);
+                push_nibbles(&mut out.codes, nibbles);
+            }
+        }
+        Type::Gguf(BlockType::Q8_0) => {
+            for block in source.as_chunks::<34>().0 {
+                let [d0, d1, codes @ ..] = block;
+                push(&mut out, [*d0, *d1], scaled([*d0, *d1], -128.0)?);
+                out.codes.extend(codes.iter().map(|code| code ^ 0x80));
+            }
+        }
+        _ => return Err(Fault::Length),
+    }
+    Ok(out)
+}
+
+fn push(out: &mut Quantised, scale: [u8; 2], bias: [u8; 2]) {
+    out.scales.extend(scale);
+    out.biases.extend(bias);
+}
+
+/// An f16 times a power of two: exact unless it overflows, which is an error.
+fn scaled(half: [u8; 2], by: f32) -> std::result::Result<[u8; 2], Fault> {
+    let value = f16::from_le_bytes(half).to_f32() * by;
+    Ok(f16::from_f32(round(value, DType::F16)?).to_le_bytes())
+}
+
+/// Low nibbles are elements 0 to 15, high ones 16 to 31; they become pairs of neighbours.
+fn push_nibbles(codes: &mut Vec<u8>, nibbles: &[u8; 16]) {
+    let pairs = nibbles.as_chunks::<2>().0;
+    codes.extend(pairs.iter().map(|[even, odd]| even & 15 | odd << 4));
+    codes.extend(pairs.iter().map(|[even, odd]| even >> 4 | odd & 0xf0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_array::Format;
+
+    #[test]
+    fn kept_blocks_are_the_same_numbers() {
+        let types = [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q8_0];
+        for (block, bits) in types.into_iter().zip([4, 4, 8]) {
+            let dtype = Type::Gguf(block);
+            let size = dtype.block_bytes();
+            let mut bytes: Vec<u8> = (0..size * 8).map(|i| (i * 37 + i / size) as u8).collect();
+            for (i, block) in bytes.chunks_mut(size).enumerate() {
+                let d = f16::from_f32([0.0, 1e-7, -0.01, 3.5, 500.0][i % 5]);
+                block[..2].copy_from_slice(&d.to_le_bytes());
+                if size == 20 {
+                    block[2..4].copy_from_slice(&f16::from_f32(-0.37 * i as f32).to_le_bytes());
+                }
+            }
+            let mut expected = vec![0.0; 256];
+            assert!(dequantise(dtype, &bytes, &mut expected));
+            let Ok(kept) = repack(dtype, &bytes) else {
+                panic!("{dtype} is not kept")
+            };
+            let format = Format::affine(bits, 32, DType::F16).unwrap();
+            let mut values = vec![0.0; 256];
+            format.dequantise(&kept.codes, &kept.scales, &kept.biases, 0, &mut values);
+            assert_eq!(values, expected, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn a_bias_that_overflows_is_refused() {
+        let mut bytes = vec![0; 34];
+        bytes[..2].copy_from_slice(&f16::from_f32(512.0).to_le_bytes());
+        let kept = repack(Type::Gguf(BlockType::Q8_0), &bytes);
+        assert!(matches!(kept, Err(Fault::TooLarge(-65536.0, DType::F16))));
+    }
+}

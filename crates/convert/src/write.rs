@@ -1,0 +1,288 @@
+//! Carries a plan out: shards, index, configuration, the other files.
+
+use crate::output::{json_text, write_error};
+use crate::plan::{Job, Plan};
+use crate::source::Extra;
+use crate::{Error, Open, Result, rows};
+use kiln_formats::safetensors::{Declared, INDEX, Writer, plan_shards, shard_name};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Shards are at most this long, as MLX's.
+const SHARD: usize = 5 << 30;
+
+/// How far a conversion is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The tensor that is being written.
+    pub tensor: &'a str,
+    /// Bytes of tensors written.
+    pub done: u64,
+    /// Bytes of tensors in all.
+    pub total: u64,
+}
+
+/// What a conversion made.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The files and their sizes in bytes, in name order.
+    pub files: Vec<(String, u64)>,
+    /// Tensors written; codes, scales and biases are three.
+    pub tensors: usize,
+    /// Bytes of these tensors.
+    pub bytes: u64,
+    /// Weights of the model.
+    pub parameters: u64,
+    /// `8 · bytes / parameters`.
+    pub bits_per_weight: f64,
+    /// How many of the model's tensors are in which format.
+    pub formats: BTreeMap<String, usize>,
+    /// What is not as it was in the source, and what is missing.
+    pub notes: Vec<String>,
+}
+
+/// Writes everything into the directory `into`.
+pub(crate) fn write(
+    plan: &Plan,
+    into: &Path,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Report> {
+    let (tensors, bytes) = write_tensors(plan, into, open, progress)?;
+    let parameters: u64 = plan
+        .jobs
+        .iter()
+        .map(|job| job.source.elements() as u64)
+        .sum();
+    let sorted: BTreeMap<&String, &Value> = plan.config.iter().collect();
+    put(into, "config.json", json_text(&json!(sorted)).as_bytes())?;
+    for extra in &plan.files {
+        match extra {
+            Extra::Contents(name, contents) => put(into, name, contents)?,
+            Extra::Copy(from) => copy(from, into)?,
+        }
+    }
+    let mut formats = BTreeMap::new();
+    for job in &plan.jobs {
+        let outputs = job.outputs();
+        let plain = outputs.first().map(|output| output.dtype.to_string());
+        let name = job
+            .action
+            .format()
+            .map(|format| format.to_string())
+            .or(plain);
+        *formats.entry(name.unwrap_or_default()).or_insert(0) += 1;
+    }
+    let bits_per_weight = 8.0 * bytes as f64 / parameters.max(1) as f64;
+    put(
+        into,
+        "README.md",
+        card(plan, bits_per_weight, &formats).as_bytes(),
+    )?;
+    let files = sizes(into)?;
+    let notes = plan.notes.clone();
+    Ok(Report {
+        files,
+        tensors,
+        bytes,
+        parameters,
+        bits_per_weight,
+        formats,
+        notes,
+    })
+}
+
+/// Writes the shards and their index; says how many tensors and bytes.
+fn write_tensors(
+    plan: &Plan,
+    into: &Path,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<(usize, u64)> {
+    let declared: Vec<Declared> = plan.jobs.iter().flat_map(Job::outputs).collect();
+    let sizes: Vec<usize> = declared.iter().map(|d| d.bytes().unwrap_or(0)).collect();
+    let total = sizes.iter().map(|&size| size as u64).sum();
+    let shards = plan_shards(&sizes, SHARD);
+    let mut map = BTreeMap::new();
+    let mut pending = VecDeque::new();
+    for (index, range) in shards.iter().enumerate() {
+        let name = shard_name(index, shards.len());
+        let tensors = &declared[range.clone()];
+        map.extend(
+            tensors
+                .iter()
+                .map(|tensor| (tensor.name.clone(), name.clone())),
+        );
+        pending.push_back((name, tensors));
+    }
+    let mut sink = Sink {
+        into,
+        pending,
+        current: None,
+    };
+    let mut done = 0;
+    for job in &plan.jobs {
+        let report = |done| Progress {
+            tensor: &job.name,
+            done,
+            total,
+        };
+        let mut emit = |name: &str, bytes: &[u8]| {
+            sink.write(name, bytes)?;
+            done += bytes.len() as u64;
+            if progress(&report(done)).is_break() {
+                Err(Error::Interrupted)
+            } else {
+                Ok(())
+            }
+        };
+        let path = plan.checkpoint.path(&job.source);
+        // Opened anew for each tensor, so that what was read of one does not stay in memory.
+        let file = open(path).map_err(|source| read_error(path, source))?;
+        let Some(stored) = (*file).as_ref().get(job.source.range.clone()) else {
+            let source = std::io::Error::other("the file became shorter");
+            return Err(read_error(path, source).into());
+        };
+        let (scales, biases) =
+            rows::convert(job, stored, path, &mut |bytes| emit(&job.name, bytes))?;
+        for (output, bytes) in job.outputs().iter().skip(1).zip([scales, biases]) {
+            emit(&output.name, &bytes)?;
+        }
+    }
+    sink.finish()?;
+    let parameters: u64 = plan
+        .jobs
+        .iter()
+        .map(|job| job.source.elements() as u64)
+        .sum();
+    let metadata = json!({"total_size": total, "total_parameters": parameters});
+    let index = json!({"metadata": metadata, "weight_map": map});
+    put(into, INDEX, json_text(&index).as_bytes())?;
+    Ok((declared.len(), total))
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> kiln_formats::Error {
+    kiln_formats::Error::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The shards, written one after the other.
+struct Sink<'a> {
+    into: &'a Path,
+    pending: VecDeque<(String, &'a [Declared])>,
+    current: Option<Shard<'a>>,
+}
+
+struct Shard<'a> {
+    writer: Writer<BufWriter<File>>,
+    tensors: &'a [Declared],
+}
+
+impl Sink<'_> {
+    /// Writes a piece of tensor `name`, opening the shard that it lies in.
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let holds = |shard: &Shard<'_>| shard.tensors.iter().any(|tensor| tensor.name == name);
+        while !self.current.as_ref().is_some_and(holds) && !self.pending.is_empty() {
+            self.next()?;
+        }
+        if let Some(shard) = &mut self.current {
+            shard.writer.write(name, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Completes the current shard and begins the next.
+    fn next(&mut self) -> Result<()> {
+        if let Some(shard) = self.current.take() {
+            complete(shard)?;
+        }
+        if let Some((name, tensors)) = self.pending.pop_front() {
+            let path = self.into.join(name);
+            let file = File::create_new(&path).map_err(|source| write_error(&path, source))?;
+            let writer = Writer::new(BufWriter::with_capacity(1 << 20, file), &path, tensors)?;
+            self.current = Some(Shard { writer, tensors });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        while self.current.is_some() || !self.pending.is_empty() {
+            self.next()?;
+        }
+        Ok(())
+    }
+}
+
+/// Every byte is there and on the disk before the directory gets its name.
+fn complete(shard: Shard<'_>) -> Result<()> {
+    let file = shard.writer.finish()?;
+    let synced = file
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error);
+    let synced = synced.and_then(|file| file.sync_all());
+    synced.map_err(|source| write_error(Path::new("model.safetensors"), source).into())
+}
+
+fn put(into: &Path, name: &str, contents: &[u8]) -> Result<()> {
+    let path = into.join(name);
+    std::fs::write(&path, contents).map_err(|source| write_error(&path, source).into())
+}
+
+fn copy(from: &Path, into: &Path) -> Result<()> {
+    let Some(name) = from.file_name() else {
+        return Ok(());
+    };
+    let to = into.join(name);
+    // Contents alone: a copy of a read-only file need not be read-only.
+    let copied = File::open(from)
+        .map_err(|source| read_error(from, source))
+        .and_then(|mut read| {
+            let mut write = File::create(&to).map_err(|source| write_error(&to, source))?;
+            std::io::copy(&mut read, &mut write).map_err(|source| write_error(&to, source))
+        });
+    copied.map(|_| ()).map_err(Error::from)
+}
+
+/// The model card: MLX's front matter, and what was done.
+fn card(plan: &Plan, bits: f64, formats: &BTreeMap<String, usize>) -> String {
+    let name = plan
+        .path
+        .file_name()
+        .unwrap_or(plan.path.as_os_str())
+        .display();
+    let mut card = format!(
+        "---\nlanguage: en\nlibrary_name: mlx\npipeline_tag: text-generation\ntags:\n- mlx\n---\n\n\
+         Converted from {name} with Kiln {}: {bits:.3} bits per weight.\n\n\
+         | format | tensors |\n|---|---|\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    for (format, count) in formats {
+        card.push_str(&format!("| {format} | {count} |\n"));
+    }
+    for note in &plan.notes {
+        card.push_str(&format!("\n* {note}"));
+    }
+    card
+}
+
+fn sizes(directory: &Path) -> Result<Vec<(String, u64)>> {
+    let list = || -> std::io::Result<Vec<(String, u64)>> {
+        let mut sizes = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            sizes.push((
+                entry.file_name().display().to_string(),
+                entry.metadata()?.len(),
+            ));
+        }
+        sizes.sort();
+        Ok(sizes)
+    };
+    list().map_err(|source| read_error(directory, source).into())
+}
