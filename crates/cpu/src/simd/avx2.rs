@@ -1,5 +1,10 @@
 //! The table for AVX2 with FMA and F16C. Elementwise loops are the scalar ones, compiled for these
 //! instructions; what is here differs from them.
+//!
+//! Loops that matter count indices: iterator adapters and closures are compiled without these
+//! instructions, which keeps them from being inlined here.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::avx2_rows::{dequantise, matvec, order};
 use super::{Isa, Tile, scalar};
@@ -102,8 +107,8 @@ fn load(dtype: DType, bytes: &[u8], out: &mut [u32]) {
     }
     let (blocks, rest) = bytes.as_chunks::<16>();
     let (out_blocks, out_rest) = bytemuck::cast_slice_mut::<u32, f32>(out).as_chunks_mut::<8>();
-    for (out, block) in out_blocks.iter_mut().zip(blocks) {
-        put(out, wide::<F16, 16>(block));
+    for i in 0..blocks.len().min(out_blocks.len()) {
+        put(&mut out_blocks[i], wide::<F16, 16>(&blocks[i]));
     }
     if !rest.is_empty() {
         let mut last = [0.0; 8];
@@ -136,8 +141,8 @@ fn store(dtype: DType, registers: &[u32], out: &mut [u8]) {
     }
     let (blocks, rest) = bytemuck::cast_slice::<u32, f32>(registers).as_chunks::<8>();
     let (out_blocks, out_rest) = out.as_chunks_mut::<16>();
-    for (out, block) in out_blocks.iter_mut().zip(blocks) {
-        put_halves(out, block);
+    for i in 0..blocks.len().min(out_blocks.len()) {
+        put_halves(&mut out_blocks[i], &blocks[i]);
     }
     if !rest.is_empty() {
         let (mut padded, mut last) = ([0.0; 8], [0; 16]);
@@ -153,12 +158,17 @@ fn cast(from: Kind, dtype: DType, input: &[u32], out: &mut [u32]) {
         return scalar::cast(from, dtype, input, out);
     }
     scalar::cast(from, DType::F32, input, out);
-    for block in bytemuck::cast_slice_mut::<u32, f32>(out).chunks_mut(8) {
+    let (blocks, rest) = bytemuck::cast_slice_mut::<u32, f32>(out).as_chunks_mut::<8>();
+    for i in 0..blocks.len() {
+        let rounded = _mm256_cvtph_ps(halves(&blocks[i]));
+        put(&mut blocks[i], rounded);
+    }
+    if !rest.is_empty() {
         let mut padded = [0.0; 8];
-        padded[..block.len()].copy_from_slice(block);
+        padded[..rest.len()].copy_from_slice(rest);
         let rounded = _mm256_cvtph_ps(halves(&padded));
         put(&mut padded, rounded);
-        block.copy_from_slice(&padded[..block.len()]);
+        rest.copy_from_slice(&padded[..rest.len()]);
     }
 }
 
@@ -205,13 +215,14 @@ fn dot_of<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> f32 {
     let mut sums = [_mm256_setzero_ps(); 4];
     let (fours, single) = blocks.as_chunks::<4>();
     let (x_fours, x_single) = x_blocks.as_chunks::<4>();
-    for (four, x) in fours.iter().zip(x_fours) {
-        for i in 0..4 {
-            sums[i] = _mm256_fmadd_ps(wide::<T, BYTES>(&four[i]), floats(&x[i]), sums[i]);
+    for i in 0..fours.len().min(x_fours.len()) {
+        let (four, x) = (&fours[i], &x_fours[i]);
+        for j in 0..4 {
+            sums[j] = _mm256_fmadd_ps(wide::<T, BYTES>(&four[j]), floats(&x[j]), sums[j]);
         }
     }
-    for (block, x) in single.iter().zip(x_single) {
-        sums[0] = _mm256_fmadd_ps(wide::<T, BYTES>(block), floats(x), sums[0]);
+    for i in 0..single.len().min(x_single.len()) {
+        sums[0] = _mm256_fmadd_ps(wide::<T, BYTES>(&single[i]), floats(&x_single[i]), sums[0]);
     }
     if !rest.is_empty() {
         let rest = wide_rest::<T, BYTES>(rest);
@@ -238,9 +249,9 @@ fn add_scaled_of<const T: u8, const BYTES: usize>(factor: f32, row: &[u8], y: &m
     let (blocks, rest) = row.as_chunks::<BYTES>();
     let (y_blocks, y_rest) = y.as_chunks_mut::<8>();
     let factors = _mm256_set1_ps(factor);
-    for (block, y) in blocks.iter().zip(y_blocks) {
-        let sum = _mm256_fmadd_ps(factors, wide::<T, BYTES>(block), floats(y));
-        put(y, sum);
+    for i in 0..blocks.len().min(y_blocks.len()) {
+        let sum = _mm256_fmadd_ps(factors, wide::<T, BYTES>(&blocks[i]), floats(&y_blocks[i]));
+        put(&mut y_blocks[i], sum);
     }
     if !rest.is_empty() {
         let sum = _mm256_fmadd_ps(factors, wide_rest::<T, BYTES>(rest), floats_rest(y_rest));
@@ -256,26 +267,31 @@ const COLUMNS: usize = 16;
 #[target_feature(enable = "avx2,fma,f16c")]
 fn tile(tile: Tile<'_>, out: &mut [f32]) {
     let (out, _) = out.as_chunks_mut::<8>();
+    let (out, _) = out.as_chunks_mut::<2>();
+    let out = &mut out[..ROWS];
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
     if tile.add {
-        for (sums, out) in sums.iter_mut().zip(out.as_chunks::<2>().0) {
-            *sums = [floats(&out[0]), floats(&out[1])];
+        for row in 0..ROWS {
+            sums[row] = [floats(&out[row][0]), floats(&out[row][1])];
         }
     }
-    let rows: [&[f32]; ROWS] =
-        std::array::from_fn(|row| &tile.weights[row * tile.stride..][..tile.k]);
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for row in 0..ROWS {
+        rows[row] = &tile.weights[row * tile.stride..][..tile.k];
+    }
     let (panel, _) = tile.panel.as_chunks::<8>();
     let (panel, _) = panel.as_chunks::<2>();
-    for (i, column) in panel[..tile.k].iter().enumerate() {
-        let x = [floats(&column[0]), floats(&column[1])];
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let weight = _mm256_set1_ps(row[i]);
-            sums[0] = _mm256_fmadd_ps(weight, x[0], sums[0]);
-            sums[1] = _mm256_fmadd_ps(weight, x[1], sums[1]);
+    let panel = &panel[..tile.k];
+    for i in 0..tile.k {
+        let x = [floats(&panel[i][0]), floats(&panel[i][1])];
+        for row in 0..ROWS {
+            let weight = _mm256_set1_ps(rows[row][i]);
+            sums[row][0] = _mm256_fmadd_ps(weight, x[0], sums[row][0]);
+            sums[row][1] = _mm256_fmadd_ps(weight, x[1], sums[row][1]);
         }
     }
-    for (out, sums) in out.as_chunks_mut::<2>().0.iter_mut().zip(sums) {
-        put(&mut out[0], sums[0]);
-        put(&mut out[1], sums[1]);
+    for row in 0..ROWS {
+        put(&mut out[row][0], sums[row][0]);
+        put(&mut out[row][1], sums[row][1]);
     }
 }

@@ -3,13 +3,14 @@
 //! Codes whose width divides 32 are taken apart in place: a lane of 32 bits holds consecutive
 //! codes, and shifting all lanes brings one code of each to its low end. The vector is stored in
 //! that order (see [`Order`]). Codes of 3, 5 and 6 bits are spread eight at a time by a byte
-//! shuffle, in their natural order.
+//! shuffle, in their natural order. Loops count indices for the reason given in `avx2`.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::avx2::{BF16, F16, F32, dot, floats, put, total, wide};
 use super::{Order, Vector, Weights, scalar};
 use kiln_array::{DType, E2M1, Format, Mode, Scales, e4m3};
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 static E4M3: [f32; 256] = {
     let mut values = [0.0; 256];
@@ -40,18 +41,21 @@ pub(super) fn order(dtype: DType) -> Order {
 pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
     let DType::Quantised(format) = w.dtype else {
         let bytes = w.dtype.row_bytes(w.k);
-        for (out, row) in out.iter_mut().zip(w.data.chunks_exact(bytes.max(1))) {
-            *out = dot(w.dtype, row, &vector.x[..w.k]);
+        for i in 0..out.len() {
+            out[i] = dot(
+                w.dtype,
+                &w.data[i * bytes..(i + 1) * bytes],
+                &vector.x[..w.k],
+            );
         }
         return;
     };
     let groups = w.k / format.group();
     let (scales, biases) = room.split_at_mut(out.len() * groups + 8);
-    let of =
-        |plane: &'_ [u8]| -> Range<usize> { 0..plane.len().min(out.len() * format.scale_row(w.k)) };
-    widen_scales(format, &w.scales[of(w.scales)], scales);
+    let bytes = out.len() * format.scale_row(w.k);
+    widen_scales(format, &w.scales[..bytes], scales);
     if format.has_biases() {
-        widen_scales(format, &w.biases[of(w.biases)], biases);
+        widen_scales(format, &w.biases[..bytes], biases);
         start_with_biases(biases, vector.sums, groups, out);
     } else {
         out.fill(0.0);
@@ -77,7 +81,13 @@ fn eight_scales(format: Format, bytes: &[u8]) -> __m256 {
         (_, Scales::F16) => wide::<F16, 16>(&padded(bytes)),
         (_, Scales::BF16) => wide::<BF16, 16>(&padded(bytes)),
         (_, Scales::F32) => wide::<F32, 32>(&padded(bytes)),
-        (Mode::Nvfp4, _) => floats(&padded::<8>(bytes).map(|byte| E4M3[byte as usize])),
+        (Mode::Nvfp4, _) => {
+            let (bytes, mut values) = (padded::<8>(bytes), [0.0; 8]);
+            for i in 0..8 {
+                values[i] = E4M3[bytes[i] as usize];
+            }
+            floats(&values)
+        }
         (_, Scales::U8) => {
             let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(padded(bytes)));
             let exponents = _mm256_slli_epi32::<23>(_mm256_cvtepu8_epi32(bytes));
@@ -104,38 +114,48 @@ fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
-    let eight = 8 * format.scale_bytes();
-    for (bytes, out) in bytes.chunks(eight).zip(out.as_chunks_mut::<8>().0) {
-        put(out, eight_scales(format, bytes));
+    let size = format.scale_bytes();
+    let (eights, _) = out.as_chunks_mut::<8>();
+    for i in 0..bytes.len().div_ceil(8 * size) {
+        put(&mut eights[i], eight_scales(format, &bytes[8 * size * i..]));
     }
+}
+
+/// The first `count` of eight lanes: all bits set, the others none.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn first_lanes(count: usize) -> __m256 {
+    let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), numbers))
+}
+
+/// Eight of `values` from number `at` on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn floats_at(values: &[f32], at: usize) -> __m256 {
+    let eight = &values[at..at + 8];
+    // SAFETY: eight floats.
+    unsafe { _mm256_loadu_ps(eight.as_ptr()) }
 }
 
 /// `out = Σ bias · sum` of each row, `biases` with a margin of eight.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn start_with_biases(biases: &[f32], sums: &[f32], groups: usize, out: &mut [f32]) {
-    let (sums, _) = sums.as_chunks::<8>();
-    // The last eight reach into the next row's biases, which may be NaN.
-    let inside: [f32; 8] = std::array::from_fn(|i| {
-        let used = (groups % 8 == 0 || i < groups % 8) as u32;
-        f32::from_bits(used.wrapping_neg())
-    });
-    let inside = floats(&inside);
-    for (i, out) in out.iter_mut().enumerate() {
+    let whole = groups / 8 * 8;
+    // What is past a row's biases may be NaN.
+    let rest = first_lanes(groups - whole);
+    for i in 0..out.len() {
+        let biases = &biases[i * groups..];
         let mut sum = _mm256_setzero_ps();
-        for (j, sums) in sums.iter().enumerate() {
-            let Some(eight) = biases[i * groups + 8 * j..].first_chunk() else {
-                break;
-            };
-            let last = j + 1 == groups.div_ceil(8);
-            let eight = if last {
-                _mm256_and_ps(floats(eight), inside)
-            } else {
-                floats(eight)
-            };
-            sum = _mm256_fmadd_ps(eight, floats(sums), sum);
+        for j in (0..whole).step_by(8) {
+            sum = _mm256_fmadd_ps(floats_at(biases, j), floats_at(sums, j), sum);
         }
-        *out = total(sum);
+        if whole < groups {
+            let biases = _mm256_and_ps(floats_at(biases, whole), rest);
+            sum = _mm256_fmadd_ps(biases, floats_at(sums, whole), sum);
+        }
+        out[i] = total(sum);
     }
 }
 
@@ -183,7 +203,7 @@ fn bytes32(bytes: &[u8; 32]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn e2m1_magnitudes() -> __m256 {
-    floats(&std::array::from_fn(|i| E2M1[i]))
+    floats_at(&E2M1, 0)
 }
 
 /// One piece: eight lanes of codes times `STEPS = 32 / BITS` vectors of eight elements, added to
@@ -218,17 +238,19 @@ fn lanes<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     scales: &[f32],
     out: &mut [f32],
 ) {
-    let groups = w.k / format.group();
+    let (groups, bytes) = (w.k / format.group(), format.code_row(w.k));
     let lanes_per_group = format.group() / STEPS;
-    let x = x.as_chunks::<8>().0.as_chunks::<STEPS>().0;
-    let rows = w.data.chunks_exact(format.code_row(w.k).max(1));
-    for ((row, scales), out) in rows.zip(scales.chunks_exact(groups.max(1))).zip(out) {
+    let (x, _) = x.as_chunks::<8>();
+    let (x, _) = x.as_chunks::<STEPS>();
+    for i in 0..out.len() {
+        let row = &w.data[i * bytes..(i + 1) * bytes];
+        let scales = &scales[i * groups..];
         let sum = if lanes_per_group >= 8 {
             whole_pieces::<BITS, STEPS, VALUES>(row, lanes_per_group / 8, x, scales)
         } else {
             split_pieces::<BITS, STEPS, VALUES>(row, lanes_per_group, x, scales)
         };
-        *out += total(sum);
+        out[i] += total(sum);
     }
 }
 
@@ -244,23 +266,22 @@ fn whole_pieces<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     let table = e2m1_magnitudes();
     let zero = _mm256_setzero_ps();
     let mut sum = zero;
-    let groups = row
-        .as_chunks::<32>()
-        .0
-        .chunks_exact(count)
-        .zip(x.chunks_exact(count));
-    for ((codes, x), &scale) in groups.zip(scales) {
+    let (pieces, _) = row.as_chunks::<32>();
+    let groups = pieces.len() / count;
+    let (x, scales) = (&x[..pieces.len()], &scales[..groups]);
+    for group in 0..groups {
         let mut partial = [zero; 2];
-        for (codes, x) in codes.iter().zip(x) {
-            partial = piece::<BITS, STEPS, VALUES>(codes, x, table, partial);
+        for i in group * count..(group + 1) * count {
+            partial = piece::<BITS, STEPS, VALUES>(&pieces[i], &x[i], table, partial);
         }
         let [even, odd] = partial;
-        sum = _mm256_fmadd_ps(_mm256_set1_ps(scale), _mm256_add_ps(even, odd), sum);
+        sum = _mm256_fmadd_ps(_mm256_set1_ps(scales[group]), _mm256_add_ps(even, odd), sum);
     }
     sum
 }
 
-/// A row whose pieces hold several groups, of `lanes_per_group` lanes each.
+/// A row whose pieces hold several groups, of `lanes_per_group` lanes each. `scales` has a margin
+/// of eight.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn split_pieces<const BITS: i32, const STEPS: usize, const VALUES: u8>(
@@ -271,39 +292,26 @@ fn split_pieces<const BITS: i32, const STEPS: usize, const VALUES: u8>(
 ) -> __m256 {
     let table = e2m1_magnitudes();
     let zero = _mm256_setzero_ps();
-    let spread: [i32; 8] = std::array::from_fn(|lane| (lane / lanes_per_group) as i32);
-    // SAFETY: eight integers.
-    let spread = unsafe { _mm256_loadu_si256(spread.as_ptr().cast()) };
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    // Lane j belongs to group j / lanes_per_group of its piece.
+    let shift = _mm_cvtsi32_si128(lanes_per_group.ilog2() as i32);
+    let spread = _mm256_srl_epi32(lanes, shift);
     let groups = 8 / lanes_per_group;
     let mut sum = zero;
     let (pieces, rest) = row.as_chunks::<32>();
-    let mut last_scales = [0.0; 8];
-    let mut number = 0;
-    for (codes, x) in pieces.iter().zip(x) {
-        let scales = &scales[number * groups..];
-        let scales = match scales.first_chunk() {
-            Some(scales) => scales,
-            None => {
-                // Copied one by one: there are few, and a call costs more.
-                last_scales
-                    .iter_mut()
-                    .zip(scales)
-                    .for_each(|(to, scale)| *to = *scale);
-                &last_scales
-            }
-        };
-        let scale = _mm256_permutevar8x32_ps(floats(scales), spread);
-        let [even, odd] = piece::<BITS, STEPS, VALUES>(codes, x, table, [zero; 2]);
+    for i in 0..pieces.len() {
+        let scale = _mm256_permutevar8x32_ps(floats_at(scales, i * groups), spread);
+        let [even, odd] = piece::<BITS, STEPS, VALUES>(&pieces[i], &x[i], table, [zero; 2]);
         sum = _mm256_fmadd_ps(scale, _mm256_add_ps(even, odd), sum);
-        number += 1;
     }
-    if let Some(x) = x.get(number).filter(|_| !rest.is_empty()) {
+    if !rest.is_empty() {
         let mut codes = [0; 32];
         codes[..rest.len()].copy_from_slice(rest);
-        let mut last_scales = [0.0; 8];
-        let scales = &scales[number * groups..];
-        last_scales[..scales.len()].copy_from_slice(scales);
-        let scale = _mm256_permutevar8x32_ps(floats(&last_scales), spread);
+        let scale = floats_at(scales, pieces.len() * groups);
+        // What is past the row's scales may be NaN.
+        let used = first_lanes(rest.len() / 4 / lanes_per_group);
+        let scale = _mm256_permutevar8x32_ps(_mm256_and_ps(scale, used), spread);
+        let x = &x[pieces.len()];
         let [even, odd] = piece::<BITS, STEPS, VALUES>(&codes, x, table, [zero; 2]);
         sum = _mm256_fmadd_ps(scale, _mm256_add_ps(even, odd), sum);
     }
@@ -336,10 +344,11 @@ impl<const BITS: usize> Spread<BITS> {
     };
 }
 
-/// The eight codes that begin at the first of these bytes.
+/// The eight codes that begin at byte `at`, which 16 bytes follow.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight_codes<const BITS: usize>(bytes: &[u8; 16]) -> __m256i {
+fn eight_codes<const BITS: usize>(codes: &[u8], at: usize) -> __m256i {
+    let bytes = &codes[at..at + 16];
     // SAFETY: 16 bytes, any alignment.
     let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
     let bytes = _mm256_broadcastsi128_si256(bytes);
@@ -375,27 +384,25 @@ fn spread<const BITS: usize>(
     let groups = w.k / group;
     let (x, _) = x.as_chunks::<8>();
     let mut room = [0; 160];
-    for ((i, out), scales) in out
-        .iter_mut()
-        .enumerate()
-        .zip(scales.chunks_exact(groups.max(1)))
-    {
+    for i in 0..out.len() {
         let start = i * format.code_row(w.k);
+        let scales = &scales[i * groups..(i + 1) * groups];
         let mut sum = _mm256_setzero_ps();
-        for ((number, x), &scale) in x.chunks_exact(group / 8).enumerate().zip(scales) {
+        for number in 0..groups {
             let codes = with_margin(w.data, start + number * bytes, bytes, &mut room);
+            let x = &x[number * (group / 8)..][..group / 8];
             let mut partial = [_mm256_setzero_ps(); 2];
-            for (j, x) in x.iter().enumerate() {
-                let Some(codes) = codes[j * BITS..].first_chunk() else {
-                    break;
-                };
-                let codes = _mm256_cvtepi32_ps(eight_codes::<BITS>(codes));
-                partial[j % 2] = _mm256_fmadd_ps(codes, floats(x), partial[j % 2]);
+            for half in 0..group / 16 {
+                for odd in 0..2 {
+                    let j = 2 * half + odd;
+                    let codes = _mm256_cvtepi32_ps(eight_codes::<BITS>(codes, j * BITS));
+                    partial[odd] = _mm256_fmadd_ps(codes, floats(&x[j]), partial[odd]);
+                }
             }
             let partial = _mm256_add_ps(partial[0], partial[1]);
-            sum = _mm256_fmadd_ps(_mm256_set1_ps(scale), partial, sum);
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(scales[number]), partial, sum);
         }
-        *out += total(sum);
+        out[i] += total(sum);
     }
 }
 
@@ -426,8 +433,9 @@ fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     }
     let whole = out.len() / 8 * 8;
     let (blocks, _) = bytes.as_chunks::<16>();
-    for (out, block) in out.as_chunks_mut::<8>().0.iter_mut().zip(blocks) {
-        put(out, wide::<F16, 16>(block));
+    let (eights, _) = out.as_chunks_mut::<8>();
+    for i in 0..eights.len() {
+        put(&mut eights[i], wide::<F16, 16>(&blocks[i]));
     }
     scalar::load(
         dtype,
@@ -449,10 +457,11 @@ fn dequantise_of<const BITS: usize, const VALUES: u8>(
     let table = e2m1_magnitudes();
     let mut room = [0; 160];
     let (mut scales, mut biases) = ([0.0; 8], [0.0; 8]);
-    for (i, out) in out.chunks_mut(group).enumerate() {
-        let number = start / group + i;
+    let (eights, _) = out.as_chunks_mut::<8>();
+    let (first, per_group) = (start / group, group / 8);
+    for i in 0..eights.len() / per_group {
         if i % 8 == 0 {
-            let from = number * format.scale_bytes();
+            let from = (first + i) * format.scale_bytes();
             put(&mut scales, eight_scales(format, &w.scales[from..]));
             if format.has_biases() {
                 put(&mut biases, eight_scales(format, &w.biases[from..]));
@@ -460,12 +469,10 @@ fn dequantise_of<const BITS: usize, const VALUES: u8>(
         }
         let scale = _mm256_set1_ps(scales[i % 8]);
         let bias = _mm256_set1_ps(biases[i % 8]);
-        let codes = with_margin(w.data, number * bytes, bytes, &mut room);
-        for (j, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let Some(codes) = codes[j * BITS..].first_chunk() else {
-                break;
-            };
-            let codes = eight_codes::<BITS>(codes);
+        let codes = with_margin(w.data, (first + i) * bytes, bytes, &mut room);
+        let out = &mut eights[i * per_group..(i + 1) * per_group];
+        for j in 0..per_group {
+            let codes = eight_codes::<BITS>(codes, j * BITS);
             let value = match VALUES {
                 INTEGER => _mm256_cvtepi32_ps(codes),
                 FLOAT4 => step::<4, FLOAT4>(codes, 0, table),
@@ -473,12 +480,14 @@ fn dequantise_of<const BITS: usize, const VALUES: u8>(
             };
             let scaled = _mm256_mul_ps(scale, value);
             // Without a bias nothing is added: -0.0 stays.
-            let sum = if VALUES == INTEGER {
-                _mm256_add_ps(scaled, bias)
-            } else {
-                scaled
-            };
-            put(out, sum);
+            put(
+                &mut out[j],
+                if VALUES == INTEGER {
+                    _mm256_add_ps(scaled, bias)
+                } else {
+                    scaled
+                },
+            );
         }
     }
 }
