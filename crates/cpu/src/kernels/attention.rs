@@ -1,5 +1,6 @@
 //! `Attention`: causal attention over a cache, by blocks of entries with a running softmax.
 
+use super::attention_tiles::Tiles;
 use super::{Kernel, index, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
@@ -8,9 +9,9 @@ use std::ops::Range;
 
 /// Cache entries of a block. Blocks begin at its multiples, so that what a query gets does not
 /// depend on the queries it runs with.
-const ENTRIES: usize = 64;
+pub(super) const ENTRIES: usize = 64;
 /// Tokens of a unit, where there are that many.
-const TOKENS: usize = 8;
+const TOKENS: usize = 16;
 
 /// The kernel of `Op::Attention`. A unit is some heads of one group and some tokens.
 pub(crate) struct Attention {
@@ -26,13 +27,59 @@ pub(crate) struct Attention {
     unit: (usize, usize),
 }
 
+/// Tokens, heads, and elements of keys and of values.
+struct Sizes {
+    t: usize,
+    h: usize,
+    d: usize,
+    e: usize,
+}
+
 /// The queries of a unit in scratch memory, and what their softmax has come to so far.
-struct Queries<'s> {
-    q: &'s mut [f32],
-    sums: &'s mut [f32],
+pub(super) struct Queries<'s> {
+    /// The queries, and room for as many as fill a register tile.
+    pub(super) q: &'s mut [f32],
+    /// Sums of values by weight.
+    pub(super) sums: &'s mut [f32],
     max: &'s mut [f32],
     total: &'s mut [f32],
-    seen: Vec<Range<usize>>,
+    /// Which entries each query sees.
+    pub(super) seen: Vec<Range<usize>>,
+}
+
+impl Queries<'_> {
+    /// The entries of the block at `start` that query `i` sees, counted from the block's first.
+    fn inside(&self, i: usize, start: usize) -> Range<usize> {
+        let seen = &self.seen[i];
+        let to = seen.end.saturating_sub(start).min(ENTRIES);
+        (seen.start.max(start) - start).min(to)..to
+    }
+
+    /// Turns a block's products of query `i` with all keys into weights: 0 for what it does not
+    /// see. The factor that what was summed before keeps.
+    pub(super) fn weigh(
+        &mut self,
+        isa: &Isa,
+        i: usize,
+        start: usize,
+        scale: f32,
+        scores: &mut [f32],
+    ) -> f32 {
+        let inside = self.inside(i, start);
+        scores[..inside.start].fill(0.0);
+        scores[inside.end..].fill(0.0);
+        let scores = &mut scores[inside];
+        if scores.is_empty() {
+            return 1.0;
+        }
+        scores.iter_mut().for_each(|score| *score *= scale);
+        let before = self.max[i];
+        let max = isa.max(&[before, isa.max(scores)]);
+        let kept = kiln_array::math::exp(before - max);
+        self.max[i] = max;
+        self.total[i] = self.total[i] * kept + isa.exp_sum(scores, max);
+        kept
+    }
 }
 
 impl Attention {
@@ -63,9 +110,20 @@ impl Attention {
         }
     }
 
-    fn sizes(&self) -> (usize, usize, usize, usize) {
+    fn sizes(&self) -> Sizes {
         let q = self.q.layout.shape();
-        (q[0], q[1], q[2], self.values.layout.shape()[2])
+        Sizes {
+            t: q[0],
+            h: q[1],
+            d: q[2],
+            e: self.values.layout.shape()[2],
+        }
+    }
+
+    /// Whether a unit has enough queries for register tiles.
+    fn tiled(&self) -> bool {
+        let Sizes { d, e, .. } = self.sizes();
+        self.unit.1 >= TOKENS && d > 0 && e > 0
     }
 
     /// The innermost elements of a view at `at` of its first two axes, in f32.
@@ -96,52 +154,75 @@ impl Attention {
         first..(position + 1).min(capacity)
     }
 
-    /// One block of entries for all queries of a unit.
+    /// One block of entries for all queries of a unit, one query after the other.
     fn block(
         &self,
         queries: &mut Queries<'_>,
         start: usize,
-        keys: &[f32],
-        values: &[f32],
+        (keys, values): (&[f32], &[f32]),
         scores: &mut [f32],
     ) {
-        let (_, _, d, e) = self.sizes();
-        for (i, seen) in queries.seen.iter().enumerate() {
-            let from = seen.start.max(start) - start;
-            let to = seen.end.saturating_sub(start).min(ENTRIES);
-            if from >= to {
-                continue;
-            }
+        let Sizes { d, e, .. } = self.sizes();
+        for i in 0..queries.seen.len() {
+            let inside = queries.inside(i, start);
             let q = &queries.q[i * d..(i + 1) * d];
-            for (score, entry) in scores[from..to].iter_mut().zip(from..) {
+            for entry in inside.clone() {
                 let key = bytemuck::cast_slice(&keys[entry * d..(entry + 1) * d]);
-                *score = self.scale * self.isa.dot(DType::F32, key, q);
+                scores[entry] = self.isa.dot(DType::F32, key, q);
             }
-            let scores = &mut scores[from..to];
-            let before = queries.max[i];
-            let max = self.isa.max(&[before, self.isa.max(scores)]);
-            let kept = kiln_array::math::exp(before - max);
-            queries.max[i] = max;
-            queries.total[i] = queries.total[i] * kept + self.isa.exp_sum(scores, max);
+            let kept = queries.weigh(self.isa, i, start, self.scale, scores);
             let sums = &mut queries.sums[i * e..(i + 1) * e];
-            sums.iter_mut().for_each(|sum| *sum *= kept);
-            for (score, entry) in scores.iter().zip(from..) {
+            if kept != 1.0 {
+                sums.iter_mut().for_each(|sum| *sum *= kept);
+            }
+            for entry in inside {
                 let value = bytemuck::cast_slice(&values[entry * e..(entry + 1) * e]);
-                self.isa.add_scaled(DType::F32, *score, value, sums);
+                self.isa.add_scaled(DType::F32, scores[entry], value, sums);
             }
         }
     }
 
+    /// The keys and values of the block at `start` that any query sees, in f32. Whether register
+    /// tiles may be used: they multiply what a query does not see by 0, so it must be finite.
+    fn load(
+        &self,
+        memory: &Memory<'_>,
+        group: usize,
+        (start, seen): (usize, Range<usize>),
+        (keys, values): (&mut [f32], &mut [f32]),
+    ) -> bool {
+        let Sizes { d, e, .. } = self.sizes();
+        let mut finite = true;
+        for at in 0..ENTRIES {
+            let (key, value) = (
+                &mut keys[at * d..(at + 1) * d],
+                &mut values[at * e..(at + 1) * e],
+            );
+            if seen.contains(&(start + at)) {
+                self.vector(memory, &self.keys, [group, start + at], key);
+                self.vector(memory, &self.values, [group, start + at], value);
+                finite &= self.isa.sum_squares(value).is_finite();
+            } else {
+                key.fill(0.0);
+                value.fill(0.0);
+            }
+        }
+        finite
+    }
+
     fn unit(&self, memory: &Memory<'_>, heads: Range<usize>, tokens: Range<usize>, s: &mut [f32]) {
-        let (_, h, d, e) = self.sizes();
+        let Sizes { h, d, e, .. } = self.sizes();
         let group = heads.start * self.keys.layout.shape()[0] / h;
         let count = heads.len() * tokens.len();
-        let (q, s) = s.split_at_mut(count * d);
+        let rows = count.next_multiple_of(self.isa.tile_size().0);
+        let (q, s) = s.split_at_mut(rows * d);
         let (sums, s) = s.split_at_mut(count * e);
         let (max, s) = s.split_at_mut(count);
         let (total, s) = s.split_at_mut(count);
         let (keys, s) = s.split_at_mut(ENTRIES * d);
-        let (values, scores) = s.split_at_mut(ENTRIES * e);
+        let (values, s) = s.split_at_mut(ENTRIES * e);
+        let (scores, s) = s.split_at_mut(ENTRIES);
+        let mut tiles = self.tiled().then(|| Tiles::new(self.isa, (count, d, e), s));
         sums.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         total.fill(0.0);
@@ -153,6 +234,7 @@ impl Attention {
         for (i, (token, head)) in all().enumerate() {
             self.vector(memory, &self.q, [token, head], &mut q[i * d..(i + 1) * d]);
         }
+        q[count * d..].fill(0.0);
         let seen: Vec<_> = all().map(|(token, _)| self.seen(memory, token)).collect();
         let from = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
         let to = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
@@ -164,18 +246,14 @@ impl Attention {
             seen,
         };
         for start in (from / ENTRIES * ENTRIES..to).step_by(ENTRIES) {
-            for entry in from.max(start)..to.min(start + ENTRIES) {
-                let at = entry - start;
-                self.vector(
-                    memory,
-                    &self.keys,
-                    [group, entry],
-                    &mut keys[at * d..(at + 1) * d],
-                );
-                let value = &mut values[at * e..(at + 1) * e];
-                self.vector(memory, &self.values, [group, entry], value);
+            let finite = self.load(memory, group, (start, from..to), (keys, values));
+            match &mut tiles {
+                Some(tiles) if finite => {
+                    tiles.fill(keys, values);
+                    tiles.block(&mut queries, start, self.scale);
+                }
+                _ => self.block(&mut queries, start, (keys, values), scores),
             }
-            self.block(&mut queries, start, keys, values, scores);
         }
         for (i, (token, head)) in all().enumerate() {
             let sums = &mut queries.sums[i * e..(i + 1) * e];
@@ -194,7 +272,7 @@ impl Attention {
 
 impl Kernel for Attention {
     fn units(&self) -> usize {
-        let (t, h, ..) = self.sizes();
+        let Sizes { t, h, .. } = self.sizes();
         if t == 0 {
             0
         } else {
@@ -204,15 +282,21 @@ impl Kernel for Attention {
 
     fn cost(&self) -> usize {
         // How much of the cache is seen is data; half of up to 1024 entries is a guess.
-        let (.., d, e) = self.sizes();
+        let Sizes { d, e, .. } = self.sizes();
         let entries = self.keys.layout.shape()[1].min(1024) / 2;
         100 + self.unit.0 * self.unit.1 * entries * (d + e) / 16
     }
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
-        let (t, h, d, e) = self.sizes();
+        let Sizes { t, h, d, e } = self.sizes();
         let count = self.unit.0 * self.unit.1;
-        let room = count * (d + e + 2) + ENTRIES * (d + e + 1);
+        let rows = count.next_multiple_of(self.isa.tile_size().0);
+        let tiles = if self.tiled() {
+            Tiles::room(self.isa, count, d, e)
+        } else {
+            0
+        };
+        let room = rows * d + count * (e + 2) + ENTRIES * (d + e + 1) + tiles;
         let blocks = h / self.unit.0;
         with_scratch(room, |scratch| {
             for unit in range {

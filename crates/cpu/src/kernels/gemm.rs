@@ -82,7 +82,7 @@ impl Kernel for Pack {
 }
 
 /// Element `i` of eight rows of `k` goes to `out[i · stride..][..8]`.
-fn interleave(rows: &[f32], k: usize, out: &mut [f32], stride: usize) {
+pub(super) fn interleave(rows: &[f32], k: usize, out: &mut [f32], stride: usize) {
     for (i, out) in out.chunks_mut(stride).take(k).enumerate() {
         for (lane, out) in out[..8].iter_mut().enumerate() {
             *out = rows[lane * k + i];

@@ -114,10 +114,21 @@ fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
-    let size = format.scale_bytes();
-    let (eights, _) = out.as_chunks_mut::<8>();
-    for i in 0..bytes.len().div_ceil(8 * size) {
-        put(&mut eights[i], eight_scales(format, &bytes[8 * size * i..]));
+    match (format.mode(), format.scales()) {
+        (Mode::Affine, Scales::F16) => widen(DType::F16, bytes, &mut out[..bytes.len() / 2]),
+        (Mode::Affine, Scales::BF16) => widen(DType::BF16, bytes, &mut out[..bytes.len() / 2]),
+        (Mode::Affine, _) => widen(DType::F32, bytes, &mut out[..bytes.len() / 4]),
+        (Mode::Nvfp4, _) => {
+            for i in 0..bytes.len() {
+                out[i] = E4M3[bytes[i] as usize];
+            }
+        }
+        _ => {
+            let (eights, _) = out.as_chunks_mut::<8>();
+            for i in 0..bytes.len().div_ceil(8) {
+                put(&mut eights[i], eight_scales(format, &bytes[8 * i..]));
+            }
+        }
     }
 }
 
