@@ -90,6 +90,18 @@ pub(super) fn interleave(rows: &[f32], k: usize, out: &mut [f32], stride: usize)
     }
 }
 
+/// Rows of `columns` elements become `columns` rows, `stride` apart.
+fn turn(panel: &[f32], columns: usize, out: &mut [f32], stride: usize) {
+    for (i, row) in panel.chunks_exact(columns).enumerate() {
+        for (eight, row) in row.as_chunks::<8>().0.iter().enumerate() {
+            let out = &mut out[8 * eight * stride + i..];
+            for (lane, value) in row.iter().enumerate() {
+                out[lane * stride] = *value;
+            }
+        }
+    }
+}
+
 /// The products of many vectors. A unit is a block of weight rows and of tokens.
 pub(crate) struct Gemm {
     isa: &'static Isa,
@@ -203,10 +215,11 @@ impl Kernel for Gemm {
         let (rows, columns) = (self.rows(), self.columns);
         let (row_blocks, token_blocks) = self.blocks();
         let panels = TOKENS.min(t).div_ceil(columns);
+        let sums = panels * rows * columns;
         let sizes = [
             rows * (DEPTH + GAP),
-            panels * rows * columns,
-            rows,
+            sums,
+            rows * columns,
             self.finish.room(),
         ];
         with_scratch(sizes.iter().sum(), |scratch| {
@@ -227,14 +240,14 @@ impl Kernel for Gemm {
                     weights,
                     sums,
                 );
-                for (i, token) in tokens.enumerate() {
-                    let tile = &sums[i / columns * rows * columns + i % columns..];
-                    let values = &mut values[..to - from];
-                    for (row, value) in values.iter_mut().enumerate() {
-                        *value = tile[row * columns];
+                for (panel, first) in tokens.clone().step_by(columns).enumerate() {
+                    let panel = &sums[panel * rows * columns..][..(to - from) * columns];
+                    turn(panel, columns, values, rows);
+                    for (token, values) in (first..tokens.end).zip(values.chunks_mut(rows)) {
+                        let values = &mut values[..to - from];
+                        self.finish
+                            .row(memory, batch * t + token, from, values, room);
                     }
-                    self.finish
-                        .row(memory, batch * t + token, from, values, room);
                 }
             }
         });

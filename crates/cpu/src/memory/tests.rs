@@ -22,7 +22,7 @@ fn size_classes_waste_at_most_an_eighth() {
     for bytes in (512..100_000).step_by(37) {
         let class = class(bytes).unwrap();
         assert!(
-            class >= bytes && class - bytes <= bytes / 8 && class % ALIGN == 0,
+            class >= bytes && class - bytes <= bytes / 8 && class.is_multiple_of(ALIGN),
             "{bytes}"
         );
     }

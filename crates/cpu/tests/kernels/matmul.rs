@@ -1,0 +1,140 @@
+//! Matmul of every format, size and number of tokens.
+
+use crate::{close, everywhere, noise, random, weights};
+use kiln_array::{Array, DType, Device, Format};
+use kiln_cpu::{Options, instruction_sets};
+
+fn product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
+    let dot = |x: &[f32], w: &[f32]| -> f64 {
+        x.iter()
+            .zip(w)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
+    };
+    x.chunks(k)
+        .flat_map(|x| w.chunks(k).map(move |w| dot(x, w)))
+        .collect()
+}
+
+#[test]
+fn quantised_matmul_is_right_for_every_format_and_number_of_tokens() {
+    for (number, format) in Format::all().into_iter().enumerate() {
+        let k = 3 * format.group();
+        let (parts, values) = weights(format, &[5, 1, 17], k, number as u64);
+        for t in [1, 2, 5, 19] {
+            let x = noise(7, t * k);
+            let exact = product(&x, &values, k);
+            let results = everywhere(|device| {
+                let dtype = DType::Quantised(format);
+                let w = Array::from_parts(dtype, &[23, k], parts.clone(), device)?;
+                Array::from_slice(&x, &[t, k], device)?.matmul(&w)
+            });
+            // f32 sums of at most 384 products, codes and biases apart.
+            results
+                .iter()
+                .for_each(|result| close(result, &exact, 2e-3));
+        }
+    }
+}
+
+#[test]
+fn a_view_of_quantised_rows_is_those_rows() {
+    let format = Format::affine(4, 32, DType::F16).unwrap();
+    let (parts, values) = weights(format, &[4, 9], 64, 3);
+    for t in [1, 6] {
+        let x = noise(2, t * 64);
+        let exact = product(&x, &values[3 * 64..11 * 64], 64);
+        let results = everywhere(|device| {
+            let w = Array::from_parts(DType::Quantised(format), &[13, 64], parts.clone(), device)?;
+            Array::from_slice(&x, &[t, 64], device)?.matmul(&w.slice(0, 3..11)?)
+        });
+        results
+            .iter()
+            .for_each(|result| close(result, &exact, 1e-3));
+    }
+}
+
+#[test]
+fn plain_matmul_is_right_at_and_around_the_sizes_of_blocks() {
+    for (t, n, k) in [
+        (1, 1, 1),
+        (3, 47, 65),
+        (4, 49, 7),
+        (5, 48, 16),
+        (17, 97, 513),
+        (33, 5, 1030),
+    ] {
+        let (x, w) = (noise(1, t * k), noise(2, n * k));
+        let exact = product(&x, &w, k);
+        let results = everywhere(|device| {
+            let w = Array::from_slice(&w, &[n, k], device)?;
+            Array::from_slice(&x, &[t, k], device)?.matmul(&w)
+        });
+        results
+            .iter()
+            .for_each(|result| close(result, &exact, 1e-3));
+    }
+}
+
+#[test]
+fn more_tokens_than_a_unit_holds_are_right() {
+    let (t, n, k) = (1030, 9, 33);
+    let (x, w) = (noise(1, t * k), noise(2, n * k));
+    let exact = product(&x, &w, k);
+    let results = everywhere(|device| {
+        let w = Array::from_slice(&w, &[n, k], device)?;
+        Array::from_slice(&x, &[t, k], device)?.matmul(&w)
+    });
+    results
+        .iter()
+        .for_each(|result| close(result, &exact, 1e-4));
+}
+
+#[test]
+fn batches_of_weights_meet_their_own_vectors() {
+    for t in [2, 9] {
+        let (b, n, k) = (3, 10, 20);
+        let (x, w) = (noise(1, b * t * k), noise(2, b * n * k));
+        let pairs = x.chunks(t * k).zip(w.chunks(n * k));
+        let exact: Vec<f64> = pairs.flat_map(|(x, w)| product(x, w, k)).collect();
+        let results = everywhere(|device| {
+            let w = Array::from_slice(&w, &[b, n, k], device)?;
+            Array::from_slice(&x, &[b, t, k], device)?.matmul(&w)
+        });
+        results
+            .iter()
+            .for_each(|result| close(result, &exact, 1e-4));
+    }
+}
+
+#[test]
+fn an_epilogue_gives_the_bits_of_separate_steps() {
+    for (isa, t) in instruction_sets()
+        .into_iter()
+        .flat_map(|isa| [(isa, 1), (isa, 21)])
+    {
+        for dtype in [DType::F16, DType::BF16, DType::F32] {
+            let build = |fuse| {
+                let cpu = kiln_cpu::Cpu::new(Options {
+                    isa: Some(isa),
+                    threads: Some(2),
+                    poison: true,
+                });
+                let options = kiln_array::Options {
+                    fuse,
+                    ..Default::default()
+                };
+                let device = Device::with(cpu.unwrap(), options, None);
+                let x = random(1, &[t, 96], dtype, &device).unwrap();
+                let w = random(2, &[130, 96], dtype, &device).unwrap();
+                let bias = random(3, &[130], dtype, &device).unwrap();
+                let wide = random(4, &[t, 150], dtype, &device).unwrap();
+                let residual = wide.slice(1, 3..133).unwrap();
+                let y = x.matmul(&w).unwrap();
+                let y = ((y + bias).unwrap().silu().unwrap() * residual).unwrap();
+                y.cast(DType::F32).unwrap().to_vec::<f32>().unwrap()
+            };
+            assert_eq!(build(true), build(false));
+        }
+    }
+}
