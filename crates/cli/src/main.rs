@@ -1,1 +1,5 @@
-fn main() {}
+//! `kiln`: everything.
+
+fn main() -> std::process::ExitCode {
+    kiln_cli::kiln()
+}

@@ -1,0 +1,289 @@
+//! `kiln bench`: how fast prompts are read and tokens generated.
+
+mod table;
+
+use crate::exit::Code;
+use crate::machine::{self, Machine};
+use crate::output;
+use crate::timed::{Clock, Timed};
+use anyhow::Result;
+use clap::Args;
+use kiln::{Cache, Model};
+use kiln_array::Stats;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Measure how fast a model reads prompts (pp) and generates tokens (tg)
+///
+/// Prints the table that llama-bench prints. Neither the tokenizer nor the sampler is part of what
+/// is measured.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The model's directory
+    #[arg(short, long, visible_alias = "model-path", value_name = "DIR")]
+    #[arg(default_value = "mlx_model")]
+    model: PathBuf,
+
+    /// Lengths of prompts to read; 0 for none
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "512"
+    )]
+    n_prompt: Vec<u32>,
+
+    /// Numbers of tokens to generate; 0 for none
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "128"
+    )]
+    n_gen: Vec<u32>,
+
+    /// How many tokens come before
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "0"
+    )]
+    n_depth: Vec<u32>,
+
+    /// How often each test runs
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+
+    #[command(flatten)]
+    machine: Machine,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A model, and the clock of the backend it is on.
+struct Bed {
+    model: Model,
+    clock: Clock,
+    name: String,
+    parameters: u64,
+    threads: usize,
+    load: Duration,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+struct Row {
+    test: String,
+    /// Tokens per second of each repetition.
+    rates: Vec<f64>,
+    /// Where tokens were generated one by one, what they took.
+    tokens: Option<Tokens>,
+}
+
+/// What generated tokens took.
+#[derive(Debug, Default)]
+struct Tokens {
+    /// Of each token, the time for building its graph.
+    build: Vec<Duration>,
+    /// Of each token, the time outside of the backend's programs: building the graph, finding its
+    /// program, handing it its buffers.
+    host: Vec<Duration>,
+    /// What the device counted meanwhile.
+    counts: Counts,
+}
+
+/// How much the device's counters grew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    nodes: u64,
+    steps: u64,
+    copies: u64,
+    misses: u64,
+    allocations: u64,
+}
+
+pub(crate) fn bench(task: &Bench) -> Result<Code> {
+    let bed = Bed::new(task)?;
+    let tests = tests(task);
+    if !task.json {
+        output::write(&table::head())?;
+    }
+    let mut rows = Vec::with_capacity(tests.len());
+    for (tokens, depth, prompt) in tests {
+        let row = bed.row(tokens, depth, prompt, task.repetitions)?;
+        if !task.json {
+            output::write(&table::row(&bed, &row))?;
+        }
+        rows.push(row);
+    }
+    if task.json {
+        output::write_json(&table::json(&bed, &rows))?;
+    } else {
+        table::remarks(&bed, &rows);
+    }
+    Ok(Code::Success)
+}
+
+/// Tokens, depth, and whether they are a prompt.
+fn tests(task: &Bench) -> Vec<(usize, usize, bool)> {
+    let mut tests = Vec::new();
+    for &depth in &task.n_depth {
+        for (lengths, prompt) in [(&task.n_prompt, true), (&task.n_gen, false)] {
+            let lengths = lengths.iter().filter(|length| **length > 0);
+            tests.extend(lengths.map(|&length| (length as usize, depth as usize, prompt)));
+        }
+    }
+    tests
+}
+
+impl Bed {
+    fn new(task: &Bench) -> Result<Bed> {
+        let summary = kiln::convert::inspect(&task.model, &kiln::map)?;
+        let backend = task.machine.backend()?;
+        let (threads, clock) = (backend.threads(), Clock::default());
+        let start = Instant::now();
+        let device = machine::device(Timed {
+            backend,
+            clock: clock.clone(),
+        });
+        let model = Model::load(&task.model, &device)?;
+        let load = start.elapsed();
+        let parameters = summary.parameters;
+        let name = format!(
+            "{}, {:.2} bits",
+            model.config().model_type,
+            summary.bits_per_weight
+        );
+        Ok(Bed {
+            model,
+            clock,
+            name,
+            parameters,
+            threads,
+            load,
+        })
+    }
+
+    /// Runs one test: first to warm up, then `repetitions` times.
+    fn row(&self, tokens: usize, depth: usize, prompt: bool, repetitions: u32) -> Result<Row> {
+        let mut cache = self.model.cache(depth + tokens)?;
+        if depth > 0 {
+            self.prefill(depth, &mut cache)?;
+        }
+        if prompt {
+            self.prefill(tokens, &mut cache)?;
+        } else {
+            self.decode(tokens.min(2), &mut cache, &mut Tokens::default())?;
+        }
+        let mut rates = Vec::with_capacity(repetitions as usize);
+        let mut taken = Tokens::default();
+        for _ in 0..repetitions {
+            cache.truncate(depth);
+            let start = Instant::now();
+            if prompt {
+                self.prefill(tokens, &mut cache)?;
+            } else {
+                self.decode(tokens, &mut cache, &mut taken)?;
+            }
+            rates.push(tokens as f64 / start.elapsed().as_secs_f64().max(1e-9));
+        }
+        let kind = if prompt { "pp" } else { "tg" };
+        let at = if depth > 0 {
+            format!(" @ d{depth}")
+        } else {
+            String::new()
+        };
+        let tokens = format!("{kind}{tokens}{at}");
+        Ok(Row {
+            test: tokens,
+            rates,
+            tokens: (!prompt).then_some(taken),
+        })
+    }
+
+    fn prefill(&self, tokens: usize, cache: &mut Cache) -> Result<()> {
+        let ids: Vec<u32> = (0..tokens).map(|at| self.id(at)).collect();
+        Ok(self.model.prefill(&ids, cache)?.eval()?)
+    }
+
+    /// Generates tokens one by one and notes what they took.
+    fn decode(&self, tokens: usize, cache: &mut Cache, taken: &mut Tokens) -> Result<()> {
+        let device = self.model.device();
+        let before = device.stats();
+        for _ in 0..tokens {
+            let (ran, start) = (self.clock.read(), Instant::now());
+            let logits = self.model.forward(&[self.id(cache.len())], cache)?;
+            taken.build.push(start.elapsed());
+            logits.eval()?;
+            taken
+                .host
+                .push(start.elapsed().saturating_sub(self.clock.read() - ran));
+        }
+        taken.counts.add(before, device.stats());
+        Ok(())
+    }
+
+    /// Which token stands at a position: any will do, as long as they differ.
+    fn id(&self, at: usize) -> u32 {
+        (at.wrapping_mul(7919) % self.model.config().vocab) as u32
+    }
+}
+
+impl Counts {
+    fn add(&mut self, before: Stats, after: Stats) {
+        self.nodes += after.nodes - before.nodes;
+        self.steps += after.steps - before.steps;
+        self.copies += after.copies - before.copies;
+        self.misses += after.misses - before.misses;
+        self.allocations += after.allocations - before.allocations;
+    }
+}
+
+/// The median in microseconds: unlike the mean it does not tell of what else the machine did.
+fn median(times: &[Duration]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times
+        .get(times.len() / 2)
+        .map_or(0.0, |time| time.as_secs_f64() * 1e6)
+}
+
+impl Row {
+    fn mean(&self) -> f64 {
+        self.rates.iter().sum::<f64>() / self.rates.len().max(1) as f64
+    }
+
+    /// The sample's standard deviation; 0 for a single repetition.
+    fn deviation(&self) -> f64 {
+        if self.rates.len() < 2 {
+            return 0.0;
+        }
+        let mean = self.mean();
+        let squares: f64 = self.rates.iter().map(|rate| (rate - mean).powi(2)).sum();
+        (squares / (self.rates.len() - 1) as f64).sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deviation_is_the_samples() {
+        let row = |rates: &[f64]| Row {
+            test: String::new(),
+            rates: rates.to_vec(),
+            tokens: None,
+        };
+        assert_eq!(row(&[5.0]).deviation(), 0.0);
+        assert_eq!(row(&[2.0, 4.0, 4.0, 4.0, 6.0]).mean(), 4.0);
+        assert!((row(&[2.0, 4.0, 4.0, 4.0, 6.0]).deviation() - 2f64.sqrt()).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,139 @@
+//! How measurements are shown: the table of llama-bench, or JSON.
+
+use super::{Bed, Counts, Row, Tokens, median};
+use crate::{machine, output};
+use serde_json::{Value, json};
+
+const HEAD: [&str; 7] = [
+    "model", "size", "params", "backend", "threads", "test", "t/s",
+];
+
+/// The widths of the columns; the first and `test` are wide because names are.
+const WIDTHS: [usize; 7] = [24, 10, 10, 7, 7, 16, 20];
+
+fn line(cells: [&str; 7]) -> String {
+    let mut line = String::new();
+    for (i, (cell, width)) in cells.into_iter().zip(WIDTHS).enumerate() {
+        let padded = if matches!(i, 0 | 3) {
+            format!("{cell:<width$}")
+        } else {
+            format!("{cell:>width$}")
+        };
+        line.push_str(&format!("| {padded} "));
+    }
+    line + "|\n"
+}
+
+/// The two lines above the rows.
+pub(super) fn head() -> String {
+    let rule = |i: usize| {
+        let dashes = "-".repeat(WIDTHS[i] - 1);
+        if matches!(i, 0 | 3) {
+            format!("{dashes}-")
+        } else {
+            format!("{dashes}:")
+        }
+    };
+    let rules: [String; 7] = std::array::from_fn(rule);
+    line(HEAD) + &line(std::array::from_fn(|i| rules[i].as_str()))
+}
+
+pub(super) fn row(bed: &Bed, row: &Row) -> String {
+    let size = output::size(bed.model.weight_bytes() as u64);
+    let parameters = output::count(bed.parameters);
+    let threads = bed.threads.to_string();
+    let rate = format!("{:.2} ± {:.2}", row.mean(), row.deviation());
+    line([
+        &bed.name,
+        &size,
+        &parameters,
+        "CPU",
+        &threads,
+        &row.test,
+        &rate,
+    ])
+}
+
+pub(super) fn json(bed: &Bed, rows: &[Row]) -> Value {
+    let results = rows.iter().map(|row| {
+        let mut result = json!({
+            "test": row.test,
+            "tok_s": row.mean(),
+            "stddev": row.deviation(),
+            "samples": row.rates,
+        });
+        if let Some(tokens) = &row.tokens {
+            result["per_token"] = per_token(tokens);
+        }
+        result
+    });
+    json!({
+        "model": {
+            "name": bed.name,
+            "bytes": bed.model.weight_bytes(),
+            "parameters": bed.parameters,
+        },
+        "device": bed.model.device().to_string(),
+        "threads": bed.threads,
+        "load_s": bed.load.as_secs_f64(),
+        "peak_memory_bytes": machine::peak_memory(),
+        "results": results.collect::<Value>(),
+    })
+}
+
+fn per_token(tokens: &Tokens) -> Value {
+    let Counts {
+        nodes,
+        steps,
+        copies,
+        misses,
+        allocations,
+    } = tokens.counts;
+    json!({
+        "build_us": median(&tokens.build),
+        "host_us": median(&tokens.host),
+        "nodes": each(nodes, tokens),
+        "steps": each(steps, tokens),
+        "copies": each(copies, tokens),
+        "misses": each(misses, tokens),
+        "allocations": each(allocations, tokens),
+    })
+}
+
+/// A count's share of one token.
+fn each(count: u64, tokens: &Tokens) -> f64 {
+    count as f64 / tokens.host.len().max(1) as f64
+}
+
+/// What the table has no column for, on standard error.
+pub(super) fn remarks(bed: &Bed, rows: &[Row]) {
+    output::say(format_args!("device: {}", bed.model.device()));
+    output::say(format_args!("load: {:.3} s", bed.load.as_secs_f64()));
+    for row in rows {
+        if let Some(tokens) = &row.tokens {
+            let per = |count| each(count, tokens);
+            let Counts {
+                nodes,
+                steps,
+                copies,
+                misses,
+                allocations,
+            } = tokens.counts;
+            output::say(format_args!(
+                "{}: of a token's time {:.1} µs are the host's ({:.1} µs to build the graph); per \
+                 token {} nodes, {} steps, {} copies, {} misses, {} allocations",
+                row.test,
+                median(&tokens.host),
+                median(&tokens.build),
+                per(nodes),
+                per(steps),
+                per(copies),
+                per(misses),
+                per(allocations),
+            ));
+        }
+    }
+    if let Some(bytes) = machine::peak_memory() {
+        output::say(format_args!("peak memory: {} MB", bytes / 1_000_000));
+    }
+}

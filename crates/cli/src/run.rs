@@ -1,0 +1,134 @@
+//! `kiln run`: a prompt goes in, text comes out.
+
+mod arguments;
+mod prompt;
+mod report;
+mod stream;
+
+pub(crate) use arguments::Run;
+
+use crate::exit::{Code, Refused};
+use crate::progress::Bar;
+use crate::{interrupt, output};
+use kiln::formats::{Source, sniff};
+use kiln::{Event, Generation, Model, Request, Tokenizer};
+use report::{Outcome, Timings};
+use std::path::Path;
+use std::time::Instant;
+use stream::Stream;
+
+pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
+    interrupt::listen()?;
+    let text = prompt::text(task)?;
+    let start = Instant::now();
+    require_directory(&task.model)?;
+    let device = task.machine.open()?;
+    let model = Model::load(&task.model, &device)?;
+    let tokenizer = tokenizer(task)?;
+    let load = start.elapsed();
+    let request = Request {
+        prompt: prompt::ids(task, text, tokenizer.as_ref())?,
+        max_tokens: task.max_tokens as usize,
+        eos: match &tokenizer {
+            Some(tokenizer) if !task.ignore_eos => tokenizer.eos_ids().to_vec(),
+            _ => Vec::new(),
+        },
+        sampling: task.sampling.options(),
+        truncate: task.truncate.map(Into::into),
+        top_logprobs: task.top_logprobs,
+        ..Request::default()
+    };
+    let mut generation = model.generate(request)?;
+    note_truncation(&generation);
+    let mut outcome = Outcome::default();
+    let mut stream = Stream::new(tokenizer.as_ref(), task.tokens_per_eval as usize, task.json);
+    let timings = generate(task, &mut generation, &mut stream, &mut outcome)?;
+    outcome.text = stream.finish()?;
+    outcome.timings = Timings { load, ..timings };
+    report::report(task, &generation, &device, &outcome)?;
+    Ok(if outcome.interrupted {
+        Code::Interrupted
+    } else {
+        Code::Success
+    })
+}
+
+/// A GGUF file is a model too, but not one that can be run as it is.
+fn require_directory(path: &Path) -> anyhow::Result<()> {
+    let advice = match sniff(path) {
+        Ok(Source::Directory) => return Ok(()),
+        Ok(Source::Gguf) => "this is a GGUF file; make a directory of it with kiln convert",
+        Ok(Source::Safetensors) => "this is a file; give the directory it is in",
+        Err(error) => return Err(error.into()),
+    };
+    Err(Refused::new(Code::Usage, format!("{}: {advice}", path.display())).into())
+}
+
+/// The model's tokenizer. A prompt of ids can do without: then there is no text, and no token ends
+/// the answer.
+fn tokenizer(task: &Run) -> anyhow::Result<Option<Tokenizer>> {
+    match Tokenizer::from_directory(&task.model) {
+        Ok(tokenizer) => Ok(Some(tokenizer)),
+        Err(error) if task.prompt.ids.is_some() => {
+            output::say(format_args!(
+                "note: no text, and no stop at an end of sequence: {error}"
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn note_truncation(generation: &Generation<'_>) {
+    if generation.truncated() > 0 {
+        let (cut, left) = (generation.truncated(), generation.prompt().len());
+        output::say(format_args!(
+            "note: the prompt was cut by {cut} tokens to {left}"
+        ));
+    }
+}
+
+/// Runs the generation to its end or to Ctrl-C, and says how long its two parts took.
+fn generate(
+    task: &Run,
+    generation: &mut Generation<'_>,
+    stream: &mut Stream<'_>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<Timings> {
+    let mut timings = Timings::default();
+    let mut bar = Bar::new(task.quiet);
+    let mut start = Instant::now();
+    while let Some(event) = generation.next() {
+        match event {
+            Ok(Event::Prefill { done, total }) => {
+                timings.prompt = start.elapsed();
+                timings.prompt_tokens = done;
+                if done < total {
+                    bar.set(done as u64, total as u64, "reading the prompt");
+                } else {
+                    bar.clear();
+                    start = Instant::now();
+                }
+            }
+            Ok(Event::Token { id, logprob, top }) => {
+                timings.generation = start.elapsed();
+                if task.top_logprobs.is_some() {
+                    outcome.logprobs.push((id, logprob, top));
+                }
+                // The token that ends the answer is not part of it.
+                if generation.finish() != Some(kiln::Finish::Stop) {
+                    stream.push(id)?;
+                }
+            }
+            Err(error) => {
+                stream.abandon();
+                return Err(error.into());
+            }
+        }
+        if interrupt::asked() && generation.finish().is_none() {
+            outcome.interrupted = true;
+            break;
+        }
+    }
+    Ok(timings)
+}
