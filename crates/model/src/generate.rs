@@ -105,6 +105,7 @@ impl Model {
             let what = if new == 0 { "no tokens asked for" } else { "the prompt is empty" };
             return Err(Error::Request(what.into()));
         }
+        self.check_ids(&history)?;
         let excess = (history.len() + new).saturating_sub(context);
         match request.truncate {
             _ if excess == 0 => {}

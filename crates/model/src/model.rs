@@ -96,17 +96,22 @@ impl Model {
         Ok(None)
     }
 
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.config.vocab;
+        match ids.iter().find(|id| **id as usize >= vocab) {
+            None => Ok(()),
+            Some(id) => Err(Error::Request(format!(
+                "token id {id} is not in the vocabulary of {vocab}"
+            ))),
+        }
+    }
+
     /// Checks ids, makes room for them, and gives them positions.
     fn place(&self, ids: &[u32], cache: &mut Cache) -> Result<(Array, Array)> {
         if ids.is_empty() {
             return Err(Error::Request("no tokens: the prompt is empty".into()));
         }
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.config.vocab) {
-            let vocab = self.config.vocab;
-            return Err(Error::Request(format!(
-                "token id {id} is not in the vocabulary of {vocab}"
-            )));
-        }
+        self.check_ids(ids)?;
         let start = cache.len();
         if start + ids.len() > cache.limit() {
             let context = cache.limit();
