@@ -285,6 +285,7 @@ impl Array {
     /// A constant of `dtype` for the program of a map.
     pub(crate) fn constant(dtype: DType, value: f64) -> Constant {
         let bits = match dtype.kind() {
+            _ if dtype == DType::U8 => u32::from(value as i64 as u8),
             Kind::Float => dtype.round(value as f32).to_bits(),
             Kind::U32 => value as i64 as u32,
             Kind::I32 => value as i64 as i32 as u32,

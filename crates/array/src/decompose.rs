@@ -114,7 +114,7 @@ fn attention(scale: f32, window: u32, inputs: [&Array; 4]) -> Result<Array> {
     let mut seen = entries.binary(Scalar::LessEqual, &last)?;
     if window > 0 {
         // entry > position - window, without going below zero.
-        let after = positions.reshape(&[tokens, 1])?.with_number(Scalar::Max, window - 1)?;
+        let after = last.with_number(Scalar::Max, window - 1)?;
         let first = after.with_number(Scalar::Sub, window - 1)?;
         seen = seen.binary(Scalar::And, &first.binary(Scalar::LessEqual, &entries)?)?;
     }

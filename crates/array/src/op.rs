@@ -116,7 +116,7 @@ pub enum Op {
     /// Causal attention over a cache: `q[t, h, d], keys[g, c, d], values[g, c, e], positions[t] u32
     /// → [t, h, e]` in `q`'s dtype. Query `i` of head `j` sees cache entries `p ≤ positions[i]` of group
     /// `j·g/h`, with a window also `p > positions[i] - window`: softmax of `scale · q·k`, all in
-    /// f32. Entries it does not see are not read. Positions past the capacity `c` see all of it.
+    /// f32. Entries it does not see are not read. A position past the capacity `c` counts as `c - 1`.
     Attention {
         /// Factor on the scores.
         scale: Bits,
