@@ -1,0 +1,158 @@
+//! What a case is, and how it is run on a device.
+
+use crate::Expected;
+use kiln_array::{Array, DType, Device};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use std::fmt::Debug;
+
+/// Something that every device must do right: random operands, what is built from them, and what
+/// the result may be.
+pub trait Case: Debug + Clone + 'static {
+    /// What is gone through one by one: dtypes, formats, functions.
+    type Subject: Debug + Copy;
+    /// How many random cases there are of each subject.
+    const CASES: u32;
+    /// All of them.
+    fn subjects() -> Vec<Self::Subject>;
+    /// Random operands.
+    fn any(subject: Self::Subject) -> BoxedStrategy<Self>;
+    /// The result, not evaluated.
+    fn build(&self, device: &Device) -> kiln_array::Result<Array>;
+    /// What the result may be, from loops in f64.
+    fn expected(&self) -> Expected;
+}
+
+/// How many cases to run where `usual` is the number for this machine's patience. `PROPTEST_CASES`
+/// is read as a percentage of it, so 100 changes nothing.
+pub fn cases(usual: u32) -> u32 {
+    let variable = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|v| v.parse::<u32>().ok());
+    (usual * variable.unwrap_or(100)).div_ceil(100).max(1)
+}
+
+/// The seed of all random cases: `KILN_SEED`, or 1.
+fn seed() -> u64 {
+    std::env::var("KILN_SEED")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(1)
+}
+
+/// Runs `test` on random values; says in a panic which one failed, made as small as possible.
+#[allow(clippy::panic, reason = "a failed test panics")]
+pub fn run<T: Debug>(
+    what: &str,
+    count: u32,
+    strategy: &impl Strategy<Value = T>,
+    test: impl Fn(&T) -> Result<(), String>,
+) {
+    let config = Config {
+        cases: cases(count),
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed().to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let outcome = TestRunner::new_with_rng(config, rng)
+        .run(strategy, |value| test(&value).map_err(TestCaseError::fail));
+    if let Err(failure) = outcome {
+        panic!("{what}, KILN_SEED={}: {failure}", seed());
+    }
+}
+
+/// Runs a case on devices.
+pub fn check<C: Case>(devices: Vec<Device>) {
+    for device in devices {
+        for subject in C::subjects() {
+            let name = std::any::type_name::<C>()
+                .rsplit("::")
+                .next()
+                .unwrap_or_default();
+            let what = format!("{name} {subject:?} on {device}");
+            run(&what, C::CASES, &C::any(subject), |case| {
+                verify(case, &device)
+            });
+        }
+    }
+}
+
+/// Builds and evaluates one random case of every subject, for a device that watches.
+pub fn sample<C: Case>(device: &Device) {
+    for subject in C::subjects() {
+        run("sample", 1, &C::any(subject), |case| {
+            let result = case.build(device).map_err(|error| error.to_string())?;
+            result.eval().map_err(|error| error.to_string())
+        });
+    }
+}
+
+/// Whether a case's result is as expected.
+pub fn verify(case: &impl Case, device: &Device) -> Result<(), String> {
+    let result = case
+        .build(device)
+        .map_err(|error| format!("not built: {error}"))?;
+    result
+        .eval()
+        .map_err(|error| format!("not evaluated: {error}"))?;
+    let values = numbers_of(&result).map_err(|error| format!("not read: {error}"))?;
+    case.expected()
+        .compare(result.dtype(), &result.shape(), &values)
+}
+
+/// The elements of an array of any plain dtype.
+pub fn numbers_of(array: &Array) -> kiln_array::Result<Vec<f64>> {
+    array.eval()?;
+    Ok(match array.dtype() {
+        DType::Bool => array
+            .cast(DType::U8)?
+            .to_vec::<u8>()?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        DType::U8 => array.to_vec::<u8>()?.into_iter().map(f64::from).collect(),
+        DType::U32 => array.to_vec::<u32>()?.into_iter().map(f64::from).collect(),
+        DType::I32 => array.to_vec::<i32>()?.into_iter().map(f64::from).collect(),
+        DType::F16 => array
+            .to_vec::<half::f16>()?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        DType::BF16 => array
+            .to_vec::<half::bf16>()?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        _ => array.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
+    })
+}
+
+/// One test of each case on each device: the two lists that conformance is the product of.
+/// `sample_all` runs one random case of everything on a device that watches.
+#[macro_export]
+macro_rules! on_every_device {
+    ($($name:ident: $case:ty,)+) => {
+        $crate::on_every_device!(@devices [$($name: $case,)+]
+            cpu: $crate::devices::best,
+            cpu_each_isa: $crate::devices::each_isa,
+            cpu_plain: $crate::devices::plain,
+            cpu_poisoned: $crate::devices::poisoned,
+            cpu_decomposed: $crate::devices::decomposed,
+        );
+        fn sample_all(device: &kiln_array::Device) {
+            $( $crate::sample::<$case>(device); )+
+        }
+    };
+    (@devices $cases:tt $($device:ident: $make:path,)+) => {
+        $( $crate::on_every_device!(@cases $device $make, $cases); )+
+    };
+    (@cases $device:ident $make:path, [$($name:ident: $case:ty,)+]) => {
+        mod $device {
+            use super::*;
+            $( #[test] fn $name() { $crate::check::<$case>($make()); } )+
+        }
+    };
+}

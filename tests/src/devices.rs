@@ -1,0 +1,114 @@
+//! The devices that cases run on.
+
+use kiln_array::{
+    Backend, Buffer, Device, Memory, Observer, Op, Options, Part, Plan, Program, Result, Spec,
+};
+use kiln_cpu::Cpu;
+use std::fmt;
+
+/// The processor as it is used. More than one thread, so that work is split.
+#[allow(clippy::expect_used, reason = "without a device there is no test")]
+fn cpu(options: kiln_cpu::Options<'_>) -> Cpu {
+    let threads = options.threads.or(Some(2));
+    Cpu::new(kiln_cpu::Options { threads, ..options }).expect("the processor is a device")
+}
+
+/// The best instruction set, everything switched on.
+pub fn best() -> Vec<Device> {
+    vec![Device::new(cpu(kiln_cpu::Options::default()))]
+}
+
+/// Every other instruction set that this machine has.
+pub fn each_isa() -> Vec<Device> {
+    let of = |isa| {
+        Device::new(cpu(kiln_cpu::Options {
+            isa: Some(isa),
+            ..Default::default()
+        }))
+    };
+    kiln_cpu::instruction_sets()
+        .into_iter()
+        .skip(1)
+        .map(of)
+        .collect()
+}
+
+/// No fusion, no reuse of memory, no kept programs.
+pub fn plain() -> Vec<Device> {
+    vec![with(Options {
+        fuse: false,
+        reuse: false,
+        cache: false,
+    })]
+}
+
+/// Fresh memory holds NaN, and the bytes behind it are watched.
+pub fn poisoned() -> Vec<Device> {
+    vec![Device::new(cpu(kiln_cpu::Options {
+        poison: true,
+        ..Default::default()
+    }))]
+}
+
+/// Every composite operation as its decomposition says.
+pub fn decomposed() -> Vec<Device> {
+    vec![Device::new(Decomposed(cpu(kiln_cpu::Options::default())))]
+}
+
+/// The processor with these options.
+pub fn with(options: Options) -> Device {
+    Device::with(cpu(kiln_cpu::Options::default()), options, None)
+}
+
+/// The processor with these options and somebody who sees its plans.
+pub fn watched(options: Options, observer: Observer) -> Device {
+    Device::with(cpu(kiln_cpu::Options::default()), options, Some(observer))
+}
+
+/// The processor with this many threads.
+pub fn threads(count: usize) -> Device {
+    Device::new(cpu(kiln_cpu::Options {
+        threads: Some(count),
+        ..Default::default()
+    }))
+}
+
+/// A backend that has kernels for primitives only.
+struct Decomposed<B>(B);
+
+impl<B: Backend> fmt::Display for Decomposed<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, decomposed", self.0)
+    }
+}
+
+impl<B: Backend> Backend for Decomposed<B> {
+    fn supports(&self, op: &Op, _: &[Spec]) -> bool {
+        match op {
+            Op::Map(_) | Op::Copy | Op::Take | Op::Write { .. } => true,
+            Op::Reduce { .. } | Op::ArgMax | Op::Matmul { .. } => true,
+            Op::Softmax | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => false,
+            Op::Attention { .. } | Op::Custom(_) => false,
+        }
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        self.0.alloc(bytes)
+    }
+
+    fn load(&self, spec: &Spec, rows: Vec<Part>) -> Result<Buffer> {
+        self.0.load(spec, rows)
+    }
+
+    fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
+        self.0.read(buffer, from, out)
+    }
+
+    fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
+        self.0.compile(plan)
+    }
+
+    fn memory(&self) -> Memory {
+        self.0.memory()
+    }
+}

@@ -1,0 +1,492 @@
+//! Elementwise functions: the whole table, casts, promotion, numbers, random programs.
+
+use crate::scalar::{apply, result};
+use kiln_array::{Array, Constant, DType, Device, Expr, Instr, Kind, Op, Result, Scalar};
+use kiln_tests::numbers::{round, stored};
+use kiln_tests::{Case, Expected, Numbers, Span, Values, length, view};
+use proptest::prelude::*;
+
+/// Lengths of up to four axes.
+fn shapes() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        Just(vec![]),
+        length(3000).prop_map(|n| vec![n]),
+        (1..5usize, length(700)).prop_map(|(a, b)| vec![a, b]),
+        (1..4usize, 1..5usize, 1..70usize).prop_map(|(a, b, c)| vec![a, b, c]),
+        (1..3usize, 1..4usize, 1..4usize, 1..20usize).prop_map(|(a, b, c, d)| vec![a, b, c, d]),
+        Just(vec![3, 0]),
+    ]
+}
+
+/// Operands of these dtypes as views of one shape.
+fn operands(dtypes: Vec<DType>, numbers: Numbers) -> impl Strategy<Value = Vec<Values>> {
+    shapes().prop_flat_map(move |shape| {
+        dtypes
+            .iter()
+            .map(|&dtype| view(dtype, &shape, numbers))
+            .collect::<Vec<_>>()
+    })
+}
+
+fn on(values: &[Values], device: &Device) -> Result<Vec<Array>> {
+    values.iter().map(|operand| operand.on(device)).collect()
+}
+
+/// One function of the table, at one dtype.
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    f: Scalar,
+    dtype: DType,
+    operands: Vec<Values>,
+}
+
+impl Case for Function {
+    type Subject = (Scalar, DType);
+    const CASES: u32 = 12;
+
+    fn subjects() -> Vec<(Scalar, DType)> {
+        let all = Scalar::ALL
+            .iter()
+            .flat_map(|&f| DType::PLAIN.map(|dtype| (f, dtype)));
+        all.filter(|&(f, dtype)| result(f, dtype).is_some())
+            .collect()
+    }
+
+    fn any((f, dtype): (Scalar, DType)) -> BoxedStrategy<Function> {
+        let mut dtypes = vec![dtype; f.arity()];
+        if f == Scalar::Select {
+            dtypes[0] = DType::Bool;
+        }
+        // Beyond 2²⁴ radians the reduction is not exact, and `math` promises nothing.
+        let numbers = match f {
+            Scalar::Sin | Scalar::Cos if dtype == DType::F16 => Numbers::Holes,
+            Scalar::Sin | Scalar::Cos => Numbers::Between(-16e6, 16e6),
+            _ => Numbers::Wild,
+        };
+        operands(dtypes, numbers)
+            .prop_map(move |operands| Function { f, dtype, operands })
+            .boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        let arrays = on(&self.operands, device)?;
+        match (&arrays[..], self.f) {
+            ([x], _) => x.unary(self.f),
+            ([a, b], _) => a.binary(self.f, b),
+            ([c, a, b], Scalar::Select) => c.select(a, b),
+            _ => Array::make(Op::Copy, arrays),
+        }
+    }
+
+    fn expected(&self) -> Expected {
+        // Integers divide as floats do.
+        let divides = self.f == Scalar::Div && !self.dtype.is_float();
+        let dtype = if divides { DType::F32 } else { self.dtype };
+        let stored = result(self.f, dtype).unwrap_or(dtype);
+        let columns: Vec<Vec<f64>> = self.operands.iter().map(Values::to_vec).collect();
+        let element = |i: usize| {
+            let argument = |n: usize| {
+                let own = columns.get(n).map_or(0.0, |column: &Vec<f64>| column[i]);
+                if divides { round(DType::F32, own) } else { own }
+            };
+            let span = apply(self.f, dtype, [argument(0), argument(1), argument(2)]);
+            let span = if dtype.is_float() {
+                span.round(DType::F32)
+            } else {
+                span
+            };
+            if stored == DType::U8 {
+                span.map(|v| f64::from(v as u32 as u8))
+            } else {
+                span
+            }
+        };
+        let elements = (0..columns[0].len()).map(element).collect();
+        Expected::near(stored, &self.operands[0].shape, elements)
+    }
+}
+
+/// Every dtype to every dtype.
+#[derive(Clone, Debug)]
+pub(crate) struct Cast {
+    x: Values,
+    to: DType,
+}
+
+/// What a number of `from` becomes in `to`.
+fn converted(from: DType, to: DType, value: f64) -> f64 {
+    let integer = |low: f64, high: f64| match value.is_nan() {
+        true => 0.0,
+        false => value.trunc().clamp(low, high) + 0.0,
+    };
+    match (from.is_float(), to) {
+        (_, DType::Bool) => f64::from(u8::from(value != 0.0)),
+        (true, DType::U8) => integer(0.0, 255.0),
+        (true, DType::U32) => integer(0.0, u32::MAX.into()),
+        (true, DType::I32) => integer(i32::MIN.into(), i32::MAX.into()),
+        (false, DType::U8) => (value as i64 as u8).into(),
+        (false, DType::U32) => (value as i64 as u32).into(),
+        (false, DType::I32) => (value as i64 as i32).into(),
+        (_, float) => stored(float, value),
+    }
+}
+
+impl Case for Cast {
+    type Subject = (DType, DType);
+    const CASES: u32 = 12;
+
+    fn subjects() -> Vec<(DType, DType)> {
+        DType::PLAIN
+            .iter()
+            .flat_map(|&from| DType::PLAIN.map(|to| (from, to)))
+            .collect()
+    }
+
+    fn any((from, to): (DType, DType)) -> BoxedStrategy<Cast> {
+        operands(vec![from], Numbers::Wild)
+            .prop_map(move |x| Cast {
+                x: x[0].clone(),
+                to,
+            })
+            .boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        // Not `cast`, which does nothing where the dtype is there already.
+        Array::make(Op::Map(Expr::cast(self.to)), vec![self.x.on(device)?])
+    }
+
+    fn expected(&self) -> Expected {
+        let convert = |value| converted(self.x.dtype, self.to, value);
+        let values = self.x.to_vec().into_iter().map(convert).collect();
+        Expected::exact(self.to, &self.x.shape, values)
+    }
+}
+
+/// Sums of any two dtypes that have a joint one, of shapes that broadcast.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    a: Values,
+    b: Values,
+    shape: Vec<usize>,
+}
+
+/// MLX's promotion among these dtypes.
+fn joint(a: DType, b: DType) -> Option<DType> {
+    use DType::*;
+    let order = [Bool, U8, U32, I32, F16, BF16, F32];
+    let place = |dtype| order.iter().position(|&d| d == dtype);
+    match (a, b) {
+        (U32, I32) | (I32, U32) => None,
+        (F16, BF16) | (BF16, F16) => Some(F32),
+        _ => Some(if place(a) < place(b) { b } else { a }),
+    }
+}
+
+impl Case for Joined {
+    type Subject = (DType, DType);
+    const CASES: u32 = 8;
+
+    fn subjects() -> Vec<(DType, DType)> {
+        let pairs = DType::PLAIN
+            .iter()
+            .flat_map(|&a| DType::PLAIN.map(|b| (a, b)));
+        pairs
+            .filter(|&(a, b)| joint(a, b).is_some_and(|j| j != DType::Bool))
+            .collect()
+    }
+
+    fn any((a, b): (DType, DType)) -> BoxedStrategy<Joined> {
+        let axes = prop::collection::vec((1..12usize, any::<bool>(), any::<bool>()), 1..=4);
+        let short = (0..3usize, 0..3usize);
+        (axes, short)
+            .prop_flat_map(move |(axes, short)| {
+                let stretched: Vec<usize> = axes.iter().map(|axis| axis.0).collect();
+                let kept = |(n, yes): (usize, bool)| if yes { n } else { 1 };
+                let first: Vec<usize> = axes.iter().map(|x| kept((x.0, x.1 || !x.2))).collect();
+                let second: Vec<usize> = axes.iter().map(|x| kept((x.0, x.2))).collect();
+                // Leading axes of length 1 may be missing.
+                let cut = |dims: &[usize], most: usize| {
+                    let ones = dims.iter().take_while(|&&n| n == 1).count().min(most);
+                    dims[ones..].to_vec()
+                };
+                let (first, second) = (cut(&first, short.0), cut(&second, short.1));
+                let missing = stretched.len() - first.len().max(second.len());
+                let shape = stretched[missing..].to_vec();
+                let numbers = Numbers::Wild;
+                (
+                    view(a, &first, numbers),
+                    view(b, &second, numbers),
+                    Just(shape),
+                )
+            })
+            .prop_map(|(a, b, shape)| Joined { a, b, shape })
+            .boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        self.a.on(device)? + self.b.on(device)?
+    }
+
+    fn expected(&self) -> Expected {
+        let dtype = joint(self.a.dtype, self.b.dtype).unwrap_or(DType::Bool);
+        let (a, b) = (self.a.to_vec(), self.b.to_vec());
+        let at = |own: &[usize], mut i: usize| {
+            let (mut at, mut stride) = (0, 1);
+            for (axis, &length) in self.shape.iter().enumerate().rev() {
+                let behind = self.shape.len() - axis;
+                if let Some(&n) = own.len().checked_sub(behind).map(|axis| &own[axis]) {
+                    at += i % length % n * stride;
+                    stride *= n;
+                }
+                i /= length;
+            }
+            at
+        };
+        let count = self.shape.iter().product();
+        let elements = (0..count).map(|i| {
+            let x = converted(self.a.dtype, dtype, a[at(&self.a.shape, i)]);
+            let y = converted(self.b.dtype, dtype, b[at(&self.b.shape, i)]);
+            let sum = apply(Scalar::Add, dtype, [x, y, 0.0]);
+            sum.map(|v| converted(dtype, dtype, v))
+        });
+        let elements: Vec<Span> = elements.collect();
+        Expected::near(dtype, &self.shape, elements)
+    }
+}
+
+/// A function of an array and a number, which takes the array's dtype.
+#[derive(Clone, Debug)]
+pub(crate) struct WithNumber {
+    f: Scalar,
+    x: Values,
+    number: i32,
+}
+
+impl Case for WithNumber {
+    type Subject = (Scalar, DType);
+    const CASES: u32 = 12;
+
+    fn subjects() -> Vec<(Scalar, DType)> {
+        let functions = [Scalar::Sub, Scalar::Less];
+        let all = functions
+            .iter()
+            .flat_map(|&f| DType::PLAIN.map(|dtype| (f, dtype)));
+        all.filter(|&(_, dtype)| dtype != DType::Bool).collect()
+    }
+
+    fn any((f, dtype): (Scalar, DType)) -> BoxedStrategy<WithNumber> {
+        (operands(vec![dtype], Numbers::Wild), -4000..4000i32)
+            .prop_map(move |(x, number)| WithNumber {
+                f,
+                x: x[0].clone(),
+                number,
+            })
+            .boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        self.x.on(device)?.with_number(self.f, self.number)
+    }
+
+    fn expected(&self) -> Expected {
+        let dtype = self.x.dtype;
+        let stored = result(self.f, dtype).unwrap_or(dtype);
+        let number = converted(DType::I32, dtype, self.number.into());
+        let element = |x: f64| {
+            let span = apply(self.f, dtype, [x, number, 0.0]);
+            if stored == DType::U8 {
+                span.map(|v| f64::from(v as u32 as u8))
+            } else {
+                span
+            }
+        };
+        Expected::near(
+            stored,
+            &self.x.shape,
+            self.x.to_vec().into_iter().map(element).collect(),
+        )
+    }
+}
+
+/// A random program of functions that f64 can follow exactly: any missing, added or moved rounding
+/// changes a bit.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    operands: Vec<Values>,
+    code: Vec<Instr>,
+    constants: Vec<Constant>,
+}
+
+const EXACT: [Scalar; 22] = [
+    Scalar::Add,
+    Scalar::Sub,
+    Scalar::Mul,
+    Scalar::Div,
+    Scalar::Neg,
+    Scalar::Abs,
+    Scalar::Min,
+    Scalar::Max,
+    Scalar::Sqrt,
+    Scalar::Floor,
+    Scalar::Nearest,
+    Scalar::And,
+    Scalar::Or,
+    Scalar::Xor,
+    Scalar::Not,
+    Scalar::ShiftLeft,
+    Scalar::ShiftRight,
+    Scalar::Equal,
+    Scalar::Less,
+    Scalar::LessEqual,
+    Scalar::Rem,
+    Scalar::Select,
+];
+
+/// Instructions over operands of these dtypes, from random choices. `Min` and `Max` of zeros may
+/// have either sign, so nothing divides by what could be one: divisors are constants.
+fn program(dtypes: &[DType], choices: &[[u8; 5]]) -> (Vec<Instr>, Vec<Constant>) {
+    let mut code: Vec<Instr> = (0..dtypes.len()).map(|n| Instr::Input(n as u8)).collect();
+    let mut kinds: Vec<Kind> = dtypes.iter().map(|dtype| dtype.kind()).collect();
+    let mut constants = Vec::new();
+    for &[what, f, a, b, c] in choices {
+        let register = |choice: u8| choice % kinds.len() as u8;
+        let of_kind = |kind: Kind, choice: u8| {
+            let fitting: Vec<usize> = (0..kinds.len()).filter(|&r| kinds[r] == kind).collect();
+            fitting
+                .get(choice as usize % fitting.len().max(1))
+                .map(|&r| r as u8)
+        };
+        let (instr, kind) = match what % 8 {
+            0 => {
+                let dtype = DType::PLAIN[a as usize % 7];
+                let value = f64::from(b & 63) - if dtype == DType::I32 { 32.0 } else { 0.0 };
+                let bits = match dtype.kind() {
+                    Kind::Float => (value as f32 + 0.5).to_bits(),
+                    Kind::Bool => u32::from(b & 1),
+                    _ => value as i64 as u32,
+                };
+                constants.push(Constant { dtype, bits });
+                (Instr::Const((constants.len() - 1) as u8), dtype.kind())
+            }
+            1 | 2 => {
+                let dtype = DType::PLAIN[f as usize % 7];
+                (Instr::Cast(dtype, register(a)), dtype.kind())
+            }
+            _ => {
+                let f = EXACT[f as usize % EXACT.len()];
+                let last = register(a);
+                let kind = kinds[last as usize];
+                let Some(kept) = f.result(kind) else { continue };
+                let Some(other) = of_kind(kind, b) else {
+                    continue;
+                };
+                let arguments = match (f, f.arity()) {
+                    (Scalar::Select, _) => match of_kind(Kind::Bool, c) {
+                        Some(condition) => [condition, other, last],
+                        None => continue,
+                    },
+                    (Scalar::Div | Scalar::Rem, _) => {
+                        if !matches!(code[other as usize], Instr::Const(_)) {
+                            continue;
+                        }
+                        [last, other, 0]
+                    }
+                    (_, 1) => [last, 0, 0],
+                    _ => [other, last, 0],
+                };
+                (Instr::Apply(f, arguments), kept)
+            }
+        };
+        code.push(instr);
+        kinds.push(kind);
+    }
+    let result = DType::PLAIN[choices.first().map_or(0, |c| c[4] as usize % 7)];
+    code.push(Instr::Cast(result, (code.len() - 1) as u8));
+    (code, constants)
+}
+
+impl Case for Program {
+    type Subject = ();
+    const CASES: u32 = 300;
+
+    fn subjects() -> Vec<()> {
+        vec![()]
+    }
+
+    fn any((): ()) -> BoxedStrategy<Program> {
+        let dtypes = prop::collection::vec(prop::sample::select(&DType::PLAIN[..]), 1..=5);
+        let choices = prop::collection::vec(any::<[u8; 5]>(), 1..40);
+        (dtypes, choices)
+            .prop_flat_map(|(dtypes, choices)| {
+                let (code, constants) = program(&dtypes, &choices);
+                operands(dtypes, Numbers::Wild).prop_map(move |operands| Program {
+                    operands,
+                    code: code.clone(),
+                    constants: constants.clone(),
+                })
+            })
+            .boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        let expr = Expr::new(self.operands.len(), &self.code, &self.constants);
+        Array::make(Op::Map(expr), on(&self.operands, device)?)
+    }
+
+    fn expected(&self) -> Expected {
+        let columns: Vec<Vec<f64>> = self.operands.iter().map(Values::to_vec).collect();
+        let Some(Instr::Cast(dtype, _)) = self.code.last() else {
+            return self.nothing();
+        };
+        let elements = (0..columns[0].len())
+            .map(|i| self.element(&columns, i))
+            .collect();
+        Expected::equal(*dtype, &self.operands[0].shape, elements)
+    }
+}
+
+impl Program {
+    fn nothing(&self) -> Expected {
+        Expected::equal(DType::Bool, &[], vec![])
+    }
+
+    /// Element `i`: every register in f64 with the dtype whose numbers it holds.
+    fn element(&self, columns: &[Vec<f64>], i: usize) -> f64 {
+        let plain = |kind: Kind| match kind {
+            Kind::Float => DType::F32,
+            Kind::U32 => DType::U32,
+            Kind::I32 => DType::I32,
+            Kind::Bool => DType::Bool,
+        };
+        let mut registers: Vec<(DType, f64)> = Vec::new();
+        for instr in &self.code {
+            registers.push(match *instr {
+                Instr::Input(n) => (
+                    plain(self.operands[n as usize].dtype.kind()),
+                    columns[n as usize][i],
+                ),
+                Instr::Const(n) => {
+                    let Constant { dtype, bits } = self.constants[n as usize];
+                    let value = match dtype.kind() {
+                        Kind::Float => f32::from_bits(bits).into(),
+                        Kind::I32 => (bits as i32).into(),
+                        _ => bits.into(),
+                    };
+                    (plain(dtype.kind()), value)
+                }
+                Instr::Cast(to, r) => {
+                    let (from, value) = registers[r as usize];
+                    (plain(to.kind()), converted(from, to, value))
+                }
+                Instr::Apply(f, r) => {
+                    let of = |n: usize| registers[r[n] as usize];
+                    let last = of(f.arity() - 1).0;
+                    let span = apply(f, last, [0, 1, 2].map(|n| of(n).1));
+                    (plain(result(f, last).unwrap_or(last).kind()), span.low())
+                }
+            });
+        }
+        registers.last().map_or(0.0, |r| r.1)
+    }
+}
