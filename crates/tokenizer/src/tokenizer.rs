@@ -23,13 +23,19 @@ pub enum Source {
     Gguf,
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Source {
+    fn file_name(self) -> &'static str {
+        match self {
             Self::Json => "tokenizer.json",
             Self::Model => "tokenizer.model",
             Self::Gguf => "gguf metadata",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file_name())
     }
 }
 
@@ -69,28 +75,38 @@ impl Tokenizer {
     /// `generation_config.json`, `config.json` and `chat_template.jinja`, all optional.
     pub fn from_directory(directory: &Path) -> Result<Self> {
         let settings = Settings::read(directory)?;
-        let json = directory.join("tokenizer.json");
-        if let Some(bytes) = settings::read(&json)? {
-            let json = Json::new(&json.display().to_string(), &bytes)?;
-            return Self::new(
-                Source::Json,
-                directory,
-                Backend::Json(Box::new(json)),
-                settings,
-            );
-        }
-        let model = directory.join("tokenizer.model");
-        match settings::read(&model)? {
-            Some(bytes) => {
-                Self::from_model(&model.display().to_string(), bytes, settings).map(|tokenizer| {
-                    Self {
-                        origin: directory.display().to_string(),
-                        ..tokenizer
-                    }
-                })
+        for source in [Source::Json, Source::Model] {
+            let path = directory.join(source.file_name());
+            if let Some(bytes) = settings::read(&path)? {
+                let tokenizer = Self::read(source, &path.display().to_string(), bytes, settings)?;
+                return Ok(Self {
+                    origin: directory.display().to_string(),
+                    ..tokenizer
+                });
             }
-            None => Err(Error::NoTokenizer {
-                directory: directory.to_owned(),
+        }
+        Err(Error::NoTokenizer {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The tokenizer in the contents of a `tokenizer.json` or a `tokenizer.model`, without any
+    /// settings; `name` is what errors call it.
+    pub fn from_bytes(source: Source, name: &str, bytes: Vec<u8>) -> Result<Self> {
+        Self::read(source, name, bytes, Settings::default())
+    }
+
+    fn read(source: Source, file: &str, bytes: Vec<u8>, settings: Settings) -> Result<Self> {
+        match source {
+            Source::Json => {
+                let backend = Backend::Json(Box::new(Json::new(file, &bytes)?));
+                Self::new(source, Path::new(file), backend, settings)
+            }
+            Source::Model => Self::from_model(file, bytes, settings),
+            Source::Gguf => Err(Error::Unsupported {
+                file: file.to_owned(),
+                what: "a tokenizer in the bytes of a gguf file".to_owned(),
+                advice: "read its metadata and use from_gguf".to_owned(),
             }),
         }
     }
