@@ -146,12 +146,12 @@ impl Attention {
     fn seen(&self, memory: &Memory<'_>, token: usize) -> Range<usize> {
         let capacity = self.keys.layout.shape()[1];
         let offset = self.positions.layout.offset();
-        let position = index(memory.read(self.positions.slot), offset + token);
+        let position = index(memory.read(self.positions.slot), offset + token).min(capacity - 1);
         let first = match self.window {
             0 => 0,
             window => (position + 1).saturating_sub(window),
         };
-        first..(position + 1).min(capacity)
+        first..position + 1
     }
 
     /// One block of entries for all queries of a unit, one query after the other.

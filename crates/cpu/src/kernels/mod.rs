@@ -97,6 +97,9 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     if floats.len() < len + 16 {
         floats.resize(len + 16, 0.0);
     }
+    if cfg!(debug_assertions) {
+        floats.fill(f32::NAN);
+    }
     let skip = floats.as_ptr().align_offset(64).min(16);
     let result = f(&mut floats[skip..skip + len]);
     SCRATCH.set(floats);

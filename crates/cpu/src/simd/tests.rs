@@ -372,6 +372,44 @@ fn nan_codes_and_scales_stay_nan() {
 }
 
 #[test]
+fn a_row_with_nan_scales_leaves_its_neighbours_alone() {
+    for format in Format::all() {
+        for groups in [1, 3, 9] {
+            let (rows, k) = (3, groups * format.group());
+            let [codes, mut scales, mut biases] = random_rows(format, rows, k, 8);
+            let bytes = format.scale_row(k);
+            for plane in [&mut scales, &mut biases]
+                .into_iter()
+                .filter(|p| !p.is_empty())
+            {
+                plane[bytes..2 * bytes].fill(0xff);
+            }
+            let dtype = DType::Quantised(format);
+            let w = Weights {
+                dtype,
+                k,
+                data: &codes,
+                scales: &scales,
+                biases: &biases,
+            };
+            for isa in Isa::all() {
+                let x = arranged(isa.order(dtype), &noise(9, k));
+                let sums = vec![0.5; groups.next_multiple_of(8)];
+                let mut room = vec![f32::NAN; Isa::matvec_room(dtype, k, rows)];
+                let mut out = [0.0; 3];
+                isa.matvec(w, Vector { x: &x, sums: &sums }, &mut room, &mut out);
+                assert!(
+                    out[0].is_finite() && out[2].is_finite(),
+                    "{} {format}",
+                    isa.name()
+                );
+                assert!(!out[1].is_finite(), "{} {format}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn tables_are_found_by_name() {
     assert_eq!(find(Some("scalar")).map(|isa| isa.name()), Ok("scalar"));
     assert_eq!(

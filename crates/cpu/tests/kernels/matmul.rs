@@ -1,7 +1,7 @@
 //! Matmul of every format, size and number of tokens.
 
 use crate::{close, everywhere, noise, random, weights};
-use kiln_array::{Array, DType, Device, Format};
+use kiln_array::{Array, DType, Device, Format, Result};
 use kiln_cpu::{Options, instruction_sets};
 
 fn product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
@@ -135,6 +135,27 @@ fn an_epilogue_gives_the_bits_of_separate_steps() {
                 y.cast(DType::F32).unwrap().to_vec::<f32>().unwrap()
             };
             assert_eq!(build(true), build(false));
+        }
+    }
+}
+
+/// How the softmax of `x · wᵀ` changes when row 0 of `x` is replaced, in place. (An epilogue would
+/// move the first product behind the change.)
+fn twice(device: &Device, t: usize) -> Result<Array> {
+    let mut x = random(1, &[t, 32], DType::F32, device)?.silu()?;
+    let w = random(2, &[8, 32], DType::F32, device)?;
+    let before = x.matmul(&w)?.softmax()?;
+    let zero = Array::from_slice(&[0u32], &[1], device)?;
+    x.write(0, &zero, &Array::zeros(DType::F32, &[1, 32], device)?)?;
+    before - x.matmul(&w)?.softmax()?
+}
+
+#[test]
+fn vectors_changed_in_place_are_prepared_anew() {
+    for t in [2, 9] {
+        for result in everywhere(|device| twice(device, t)) {
+            let (first, rest) = result.split_at(8);
+            assert!(first.iter().all(|v| *v != 0.0) && rest.iter().all(|v| *v == 0.0));
         }
     }
 }

@@ -5,18 +5,17 @@ use half::{bf16, f16};
 use kiln_array::{Array, Bits, DType, Device, Format, Op};
 
 #[test]
-fn norms_and_softmax_are_as_defined() {
+fn norms_and_softmax_have_the_bits_of_their_definitions() {
     let eps = Bits::from(1e-5);
     for dtype in FLOATS {
         for n in [1, 7, 64, 577] {
-            let bound = ulp(dtype);
             let x = |device: &Device| random(1, &[5, n], dtype, device);
-            defined(bound, &Op::Softmax, |device| Ok(vec![x(device)?]));
-            defined(bound, &Op::RmsNorm { eps }, |device| {
+            defined(0.0, &Op::Softmax, |device| Ok(vec![x(device)?]));
+            defined(0.0, &Op::RmsNorm { eps }, |device| {
                 Ok(vec![x(device)?, random(2, &[n], DType::F32, device)?])
             });
             let op = Op::LayerNorm { eps };
-            defined(4.0 * bound, &op, |device| {
+            defined(0.0, &op, |device| {
                 let weight = random(2, &[n], dtype, device)?;
                 Ok(vec![x(device)?, weight, random(3, &[n], dtype, device)?])
             });
@@ -122,7 +121,7 @@ fn writes_keep_the_last_of_equal_positions_and_drop_those_outside() {
     let results = everywhere(|device| {
         let mut target = Array::zeros(DType::F16, &[2, 4, 3], device)?.copy()?;
         let source = Array::from_slice(&noise(1, 24), &[4, 3, 2], device)?;
-        let positions = Array::from_slice(&[2u32, 9, 2, 0], &[4], device)?;
+        let positions = Array::from_slice(&[2u32, 4, 2, 0], &[4], device)?;
         target.write(1, &positions, &source.transpose(0, 2)?.transpose(1, 2)?)?;
         Ok(target)
     });
