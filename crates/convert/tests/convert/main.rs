@@ -1,0 +1,8 @@
+//! Conversions of small made-up checkpoints.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+mod directory;
+mod gguf;
+mod made;
+mod output;
+mod refusals;
