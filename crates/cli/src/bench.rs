@@ -112,6 +112,9 @@ struct Counts {
 pub(crate) fn bench(task: &Bench) -> Result<Code> {
     let bed = Bed::new(task)?;
     let tests = tests(task);
+    for &(tokens, depth, prompt) in &tests {
+        bed.require_room(tokens, depth, prompt)?;
+    }
     if !task.json {
         output::write(&table::head())?;
     }
@@ -169,6 +172,21 @@ impl Bed {
             threads,
             load,
         })
+    }
+
+    /// Fails if a test does not fit the model's context.
+    fn require_room(&self, tokens: usize, depth: usize, prompt: bool) -> Result<()> {
+        let context = self.model.config().context;
+        if depth + tokens <= context {
+            return Ok(());
+        }
+        let new = if prompt { 0 } else { tokens };
+        Err(kiln::Error::Context {
+            prompt: depth + tokens - new,
+            new,
+            context,
+        }
+        .into())
     }
 
     /// Runs one test: first to warm up, then `repetitions` times.

@@ -5,11 +5,12 @@ use crate::progress::Bar;
 use crate::{interrupt, machine, output};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Options, Quantise, Report};
+use kiln::convert::{Error, Options, Quantise, Report};
+use kiln::formats::{self, Unusable};
 use kiln_array::Mode;
 use serde_json::{Map, json};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Convert a checkpoint into a directory that kiln and mlx-lm load
@@ -148,7 +149,7 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
         &mut progress,
     );
     bar.clear();
-    let report = report?;
+    let report = report.map_err(|error| not_here(error, &source))?;
     let seconds = start.elapsed().as_secs_f64();
     tell(task, &report, seconds);
     let path = task.mlx_path.display();
@@ -174,6 +175,26 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
         output::write(&format!("{path}\n"))?;
     }
     Ok(Code::Success)
+}
+
+/// A name on a hub is no path, and nobody fetches what it stands for.
+fn not_here(error: Error, source: &Path) -> anyhow::Error {
+    let missing = matches!(
+        &error,
+        Error::File(formats::Error::Unusable {
+            reason: Unusable::Missing,
+            ..
+        })
+    );
+    let error = anyhow::Error::new(error);
+    if missing && source.is_relative() && source.components().count() == 2 {
+        let message = format!(
+            "{} is not on this machine, and is not downloaded",
+            source.display()
+        );
+        return error.context(message);
+    }
+    error
 }
 
 /// What was done, on standard error.

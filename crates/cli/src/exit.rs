@@ -160,8 +160,8 @@ fn of_model(error: &kiln::Error) -> Code {
     use kiln::Error as E;
     match error {
         E::Io { source, .. } => of_io(source),
-        E::Config { .. } | E::Tensor { .. } => Code::Input,
-        E::Unsupported { .. } | E::Unmapped { .. } => Code::Unsupported,
+        E::Config { .. } | E::Tensor { .. } | E::Unmapped { .. } => Code::Input,
+        E::Unsupported { .. } => Code::Unsupported,
         E::Context { .. } => Code::Limits,
         E::Request(_) => Code::Usage,
         E::Formats(error) => of_formats(error),

@@ -71,7 +71,9 @@ fn start<A: FromArgMatches>(
     task: impl FnOnce(A) -> anyhow::Result<exit::Code>,
 ) -> ExitCode {
     exit::report_faults();
-    let command = command.after_long_help(exit::help());
+    let help = exit::help();
+    let command = command.mut_subcommands(|task| task.after_long_help(help.clone()));
+    let command = command.after_long_help(help);
     let parsed = command
         .try_get_matches()
         .and_then(|matches| A::from_arg_matches(&matches));

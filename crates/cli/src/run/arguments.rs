@@ -134,7 +134,12 @@ pub(super) struct Sampling {
     min_p: f32,
 
     /// Where random numbers start
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub(super) seed: u64,
 
     /// Divides the logits of recent tokens; 1 does nothing

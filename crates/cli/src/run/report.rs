@@ -44,7 +44,17 @@ pub(super) fn report(
         output::say(format_args!("seed: {}", task.sampling.seed));
         output::say(format_args!("device: {device}"));
         output::say(format_args!("finish: {}", finish(generation, outcome)));
-        output::say(format_args!("{:?}", device.stats()));
+        let stats = device.stats();
+        output::say(format_args!(
+            "evaluations: {} of {} nodes in {} steps, {} copies, {} compiled, {} allocations, peak {}",
+            stats.evaluations,
+            stats.nodes,
+            stats.steps,
+            stats.copies,
+            stats.misses,
+            stats.allocations,
+            output::size(stats.peak_bytes as u64),
+        ));
     }
     if task.json {
         output::write_json(&object(task, generation, device, outcome))?;

@@ -1,0 +1,189 @@
+//! `kiln convert` and its door.
+
+use crate::checkpoint::{text, tiny};
+use crate::process::{failed, json, keys, kiln, program, stderr, stdout, succeeded};
+
+/// The token ids of a greedy answer.
+fn tokens(model: &str) -> serde_json::Value {
+    let arguments = [
+        "run",
+        "--model",
+        model,
+        "-p",
+        "hello",
+        "-m",
+        "24",
+        "--ignore-eos",
+        "--json",
+    ];
+    json(&kiln(&arguments))["token_ids"].clone()
+}
+
+#[test]
+fn a_converted_model_answers_as_the_original_does() {
+    let model = tiny();
+    let out = text(&model.beside("out"));
+    let output = kiln(&["convert", &model.argument(), "--mlx-path", &out]);
+    succeeded(&output);
+    assert_eq!(stdout(&output), format!("{out}\n"));
+    assert!(
+        stderr(&output).contains("32.000 bits per weight"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(tokens(&out), tokens(&model.argument()));
+}
+
+#[test]
+fn a_quantised_model_runs() {
+    let model = tiny();
+    let modes: [&[&str]; 4] = [
+        &["--q-group-size", "32"],
+        &[
+            "--q-group-size",
+            "32",
+            "--q-bits",
+            "8",
+            "--dtype",
+            "float16",
+        ],
+        &["--q-mode", "mxfp4"],
+        &["--q-mode", "nvfp4", "--dtype", "bfloat16"],
+    ];
+    for (i, mode) in modes.into_iter().enumerate() {
+        let out = text(&model.beside(&format!("out{i}")));
+        let arguments = [
+            "convert",
+            "--hf-path",
+            &model.argument(),
+            "--out",
+            &out,
+            "-q",
+        ];
+        succeeded(&kiln(&[&arguments[..], mode].concat()));
+        assert_eq!(tokens(&out).as_array().unwrap().len(), 24);
+    }
+}
+
+#[test]
+fn the_report_is_an_object_with_json() {
+    let model = tiny();
+    let out = text(&model.beside("out"));
+    let report = json(&kiln(&[
+        "convert",
+        "--model",
+        &model.argument(),
+        "--out",
+        &out,
+        "--json",
+    ]));
+    let expected = [
+        "path",
+        "files",
+        "formats",
+        "tensors",
+        "bytes",
+        "parameters",
+        "bits_per_weight",
+        "notes",
+        "seconds",
+        "peak_memory_bytes",
+    ];
+    assert_eq!(keys(&report), expected);
+    assert_eq!(report["path"], out);
+    assert_eq!(report["tensors"], 20);
+    assert_eq!(report["bits_per_weight"], 32.0);
+}
+
+#[test]
+fn an_output_that_exists_is_kept_unless_forced() {
+    let model = tiny();
+    let out = model.beside("out");
+    let arguments = ["convert", &model.argument(), "--out", &text(&out)];
+    succeeded(&kiln(&arguments));
+    let before = std::fs::metadata(out.join("config.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    failed(&kiln(&arguments), 2, &["out", "already exists", "--force"]);
+    let after = std::fs::metadata(out.join("config.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert_eq!(before, after);
+    succeeded(&kiln(
+        &[&arguments[..], &["--force", "--dtype", "float16"]].concat(),
+    ));
+    assert!(
+        std::fs::read_to_string(out.join("config.json"))
+            .unwrap()
+            .contains("float16")
+    );
+    assert_eq!(model.names(), ["model", "out"]);
+}
+
+#[test]
+fn a_group_that_does_not_divide_is_refused_by_the_tensors_name() {
+    let model = tiny();
+    let out = text(&model.beside("out"));
+    let output = kiln(&["convert", &model.argument(), "--out", &out, "-q"]);
+    failed(
+        &output,
+        2,
+        &["model.embed_tokens.weight", "64", "32", "--q-group-size"],
+    );
+    assert_eq!(model.names(), ["model"]);
+}
+
+#[test]
+fn flags_that_do_not_fit_are_refused() {
+    let model = tiny();
+    let (path, out) = (model.argument(), text(&model.beside("out")));
+    let cases: [&[&str]; 6] = [
+        &[&path, "--q-bits", "4"],
+        &[&path, "-q", "--q-bits", "7"],
+        &[&path, "-q", "--q-mode", "mxfp4", "--q-bits", "8"],
+        &[&path, "--hf-path", &path],
+        &[],
+        &[&path, "--dtype", "int8"],
+    ];
+    for case in cases {
+        failed(&kiln(&[&["convert", "--out", &out], case].concat()), 2, &[]);
+    }
+    assert_eq!(model.names(), ["model"]);
+}
+
+#[test]
+fn the_door_takes_the_same_arguments() {
+    let model = tiny();
+    let out = text(&model.beside("out"));
+    let arguments = [
+        "--torch-path",
+        &model.argument(),
+        "--mlx-path",
+        &out,
+        "--trust-remote-code",
+    ];
+    let door = program("kiln-convert", &arguments).output().unwrap();
+    succeeded(&door);
+    assert!(
+        stderr(&door).contains("never executed"),
+        "{}",
+        stderr(&door)
+    );
+    assert_eq!(stdout(&door), format!("{out}\n"));
+}
+
+#[test]
+fn a_name_on_a_hub_is_not_downloaded() {
+    let output = kiln(&["convert", "someone/some-model"]);
+    failed(
+        &output,
+        3,
+        &[
+            "someone/some-model",
+            "not downloaded",
+            "no such file or directory",
+        ],
+    );
+}

@@ -1,0 +1,11 @@
+//! The programs as a user meets them: real processes, made-up models.
+//!
+//! These tests are in this package because cargo tells only a package's own tests where its
+//! binaries are.
+
+mod checkpoint;
+mod convert;
+mod inspect;
+mod process;
+mod refusals;
+mod run;
