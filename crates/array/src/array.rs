@@ -53,7 +53,10 @@ impl Array {
         let invalid = |expected: String| Error::Invalid {
             op: "from_parts",
             expected,
-            inputs: Shape::new(shape).map(|shape| Spec { dtype, shape }).into_iter().collect(),
+            inputs: Shape::new(shape)
+                .map(|shape| Spec { dtype, shape })
+                .into_iter()
+                .collect(),
             site,
         };
         let shape = Shape::new(shape)
@@ -62,7 +65,10 @@ impl Array {
         check_parts(&spec, &parts).map_err(invalid)?;
         let buffer = device.backend().load(&spec, parts)?;
         let node = Node::new(spec, device.clone(), site, State::Ready(buffer));
-        Ok(Array { node: Arc::new(node), layout: Layout::contiguous(shape) })
+        Ok(Array {
+            node: Arc::new(node),
+            layout: Layout::contiguous(shape),
+        })
     }
 
     /// An array whose every element is `value`, rounded to `dtype`. One element in memory.
@@ -101,10 +107,15 @@ impl Array {
             return Err(invalid("at least one operand".into(), &inputs));
         };
         if inputs.iter().any(|input| input.node.device != device) {
-            return Err(invalid(format!("operands on one device ({device})"), &inputs));
+            return Err(invalid(
+                format!("operands on one device ({device})"),
+                &inputs,
+            ));
         }
         let specs: Vec<Spec> = inputs.iter().map(Array::spec).collect();
-        let spec = op.infer(&specs).map_err(|expected| invalid(expected, &inputs))?;
+        let spec = op
+            .infer(&specs)
+            .map_err(|expected| invalid(expected, &inputs))?;
         let first_stretched = match op {
             Op::Map(_) => 0,
             Op::Matmul { .. } => 2,
@@ -115,12 +126,18 @@ impl Array {
         }
         let work = Arc::new(Work { op, inputs });
         let node = Node::new(spec, device, site, State::Pending(work));
-        Ok(Array { node: Arc::new(node), layout: Layout::contiguous(spec.shape) })
+        Ok(Array {
+            node: Arc::new(node),
+            layout: Layout::contiguous(spec.shape),
+        })
     }
 
     /// Dtype and shape.
     pub fn spec(&self) -> Spec {
-        Spec { dtype: self.node.spec.dtype, shape: self.layout.shape() }
+        Spec {
+            dtype: self.node.spec.dtype,
+            shape: self.layout.shape(),
+        }
     }
 
     /// Lengths of the axes.
@@ -173,7 +190,10 @@ impl Array {
     }
 
     fn view(&self, layout: Layout) -> Array {
-        Array { node: self.node.clone(), layout }
+        Array {
+            node: self.node.clone(),
+            layout,
+        }
     }
 
     /// Elements `range` of `axis`, as a view. Of a quantised array, rows only.
@@ -181,7 +201,10 @@ impl Array {
     pub fn slice(&self, axis: i32, range: Range<usize>) -> Result<Array> {
         let axis = self.axis("slice", axis)?;
         if range.start > range.end || range.end > self.shape()[axis] {
-            return self.invalid("slice", format!("a range inside axis {axis}, not {range:?},"));
+            return self.invalid(
+                "slice",
+                format!("a range inside axis {axis}, not {range:?},"),
+            );
         }
         if self.dtype().is_quantised() && axis != 0 {
             return self.invalid("slice", "rows of quantised weights cut nowhere");
@@ -193,7 +216,10 @@ impl Array {
     #[track_caller]
     pub fn split(&self, axis: i32, at: usize) -> Result<[Array; 2]> {
         let length = self.shape()[self.axis("split", axis)?];
-        Ok([self.slice(axis, 0..at)?, self.slice(axis, at.min(length)..length)?])
+        Ok([
+            self.slice(axis, 0..at)?,
+            self.slice(axis, at.min(length)..length)?,
+        ])
     }
 
     /// Axes `a` and `b` exchanged, as a view.
@@ -335,7 +361,11 @@ fn check_parts(spec: &Spec, parts: &[Part]) -> std::result::Result<(), String> {
                 if spec.shape.len() != 2 || row % format.group() != 0 {
                     return Err("two axes and rows of whole groups".into());
                 }
-                let biases = if format.has_biases() { format.scale_row(row) } else { 0 };
+                let biases = if format.has_biases() {
+                    format.scale_row(row)
+                } else {
+                    0
+                };
                 [format.code_row(row), format.scale_row(row), biases]
             }
             plain => [plain.row_bytes(row), 0, 0],
@@ -344,7 +374,9 @@ fn check_parts(spec: &Spec, parts: &[Part]) -> std::result::Result<(), String> {
         let given = [part.data.len(), length(&part.scales), length(&part.biases)];
         let wanted = planes.map(|plane| plane * part.rows);
         if given != wanted {
-            return Err(format!("{wanted:?} bytes of data, scales and biases, not {given:?}"));
+            return Err(format!(
+                "{wanted:?} bytes of data, scales and biases, not {given:?}"
+            ));
         }
     }
     Ok(())

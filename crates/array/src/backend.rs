@@ -92,7 +92,10 @@ impl Bytes {
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Bytes {
         let range = 0..bytes.len();
-        Bytes { owner: Arc::new(bytes), range }
+        Bytes {
+            owner: Arc::new(bytes),
+            range,
+        }
     }
 }
 
@@ -100,7 +103,10 @@ impl std::ops::Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         // An owner whose slice shrinks later would be a broken `AsRef`; it gets no bytes.
-        (*self.owner).as_ref().get(self.range.clone()).unwrap_or_default()
+        (*self.owner)
+            .as_ref()
+            .get(self.range.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -126,6 +132,11 @@ pub struct Part {
 impl Part {
     /// A block of plain rows.
     pub fn plain(rows: usize, data: Bytes) -> Part {
-        Part { rows, data, scales: None, biases: None }
+        Part {
+            rows,
+            data,
+            scales: None,
+            biases: None,
+        }
     }
 }

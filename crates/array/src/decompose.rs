@@ -22,9 +22,19 @@ impl Op {
                 let scale = (variance + eps.get())?.rsqrt()?;
                 weighted((centred * scale)?, x, &[weight, bias])?
             }
-            (Op::Rope { pairing, heads, scale }, [x, positions, frequencies]) => {
-                rope(*pairing, *heads as usize, scale.get(), [x, positions, frequencies])?
-            }
+            (
+                Op::Rope {
+                    pairing,
+                    heads,
+                    scale,
+                },
+                [x, positions, frequencies],
+            ) => rope(
+                *pairing,
+                *heads as usize,
+                scale.get(),
+                [x, positions, frequencies],
+            )?,
             (Op::Attention { scale, window }, [q, keys, values, positions]) => {
                 attention(scale.get(), *window, [q, keys, values, positions])?
             }
@@ -43,10 +53,16 @@ fn softmax(wide: &Array) -> Result<Array> {
 /// `normal` rounded to the joint dtype of `x` and the weights, times the first of them, plus the
 /// second.
 fn weighted(normal: Array, x: &Array, weights: &[&Array]) -> Result<Array> {
-    let joint = weights.iter().fold(x.dtype(), |d, w| d.join(w.dtype()).unwrap_or(d));
+    let joint = weights
+        .iter()
+        .fold(x.dtype(), |d, w| d.join(w.dtype()).unwrap_or(d));
     let mut result = normal.cast(joint)?;
     for (i, weight) in weights.iter().enumerate() {
-        result = if i == 0 { (result * *weight)? } else { (result + *weight)? };
+        result = if i == 0 {
+            (result * *weight)?
+        } else {
+            (result + *weight)?
+        };
     }
     Ok(result)
 }
@@ -75,7 +91,10 @@ fn rope(pairing: Pairing, heads: usize, scale: f32, inputs: [&Array; 3]) -> Resu
     let turned = x.slice(1, 0..heads)?.cast(DType::F32)?;
     let rotated = turned.slice(2, 0..2 * pairs)?;
     let (a, b) = match pairing {
-        Pairing::Halves => (rotated.slice(2, 0..pairs)?, rotated.slice(2, pairs..2 * pairs)?),
+        Pairing::Halves => (
+            rotated.slice(2, 0..pairs)?,
+            rotated.slice(2, pairs..2 * pairs)?,
+        ),
         Pairing::Neighbours => {
             let couples = rotated.reshape(&[tokens, heads * pairs, 2])?;
             let half = |i| couples.slice(2, i..i + 1)?.reshape(&[tokens, heads, pairs]);
@@ -104,7 +123,10 @@ fn attention(scale: f32, window: u32, inputs: [&Array; 4]) -> Result<Array> {
     let (tokens, heads, size) = (q.shape()[0], q.shape()[1], q.shape()[2]);
     let (groups, capacity, out) = (keys.shape()[0], keys.shape()[1], values.shape()[2]);
     let shared = heads / groups;
-    let q = q.cast(DType::F32)?.transpose(0, 1)?.reshape(&[groups, shared * tokens, size])?;
+    let q = q
+        .cast(DType::F32)?
+        .transpose(0, 1)?
+        .reshape(&[groups, shared * tokens, size])?;
     let scores = (q.matmul(&keys.cast(DType::F32)?)? * scale)?;
     let scores = scores.reshape(&[heads, tokens, capacity])?;
     let entries: Vec<u32> = (0..capacity as u32).collect();
@@ -122,5 +144,9 @@ fn attention(scale: f32, window: u32, inputs: [&Array; 4]) -> Result<Array> {
     let weights = softmax(&seen.select(&scores, &nothing)?)?;
     let weights = weights.reshape(&[groups, shared * tokens, capacity])?;
     let mixed = weights.matmul(&values.cast(DType::F32)?.transpose(1, 2)?)?;
-    mixed.reshape(&[heads, tokens, out])?.transpose(0, 1)?.copy()?.cast(inputs[0].dtype())
+    mixed
+        .reshape(&[heads, tokens, out])?
+        .transpose(0, 1)?
+        .copy()?
+        .cast(inputs[0].dtype())
 }

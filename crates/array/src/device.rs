@@ -44,7 +44,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { fuse: true, reuse: true, cache: true }
+        Options {
+            fuse: true,
+            reuse: true,
+            cache: true,
+        }
     }
 }
 
@@ -118,7 +122,10 @@ impl Device {
 
     /// The error that broke this device, if one did.
     pub(crate) fn check(&self) -> Result<()> {
-        self.0.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+        self.0
+            .failure
+            .get()
+            .map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
     /// Marks the device as broken: what its buffers hold is unknown.

@@ -39,8 +39,15 @@ pub enum Kind {
 
 impl DType {
     /// The plain dtypes, without the quantised ones.
-    pub const PLAIN: [DType; 7] =
-        [DType::Bool, DType::U8, DType::U32, DType::I32, DType::F16, DType::BF16, DType::F32];
+    pub const PLAIN: [DType; 7] = [
+        DType::Bool,
+        DType::U8,
+        DType::U32,
+        DType::I32,
+        DType::F16,
+        DType::BF16,
+        DType::F32,
+    ];
 
     /// Whether elements are floating-point numbers stored one by one.
     pub const fn is_float(self) -> bool {

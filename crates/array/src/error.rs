@@ -47,5 +47,9 @@ fn list(inputs: &[Spec]) -> String {
     if inputs.is_empty() {
         return "nothing".into();
     }
-    inputs.iter().map(Spec::to_string).collect::<Vec<_>>().join(", ")
+    inputs
+        .iter()
+        .map(Spec::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -11,7 +11,9 @@ use crate::{Array, Buffer, Result};
 /// device is broken and every later evaluation returns the same error.
 #[track_caller]
 pub fn eval(roots: &[&Array]) -> Result<()> {
-    let Some(first) = roots.first() else { return Ok(()) };
+    let Some(first) = roots.first() else {
+        return Ok(());
+    };
     let device = first.device().clone();
     for root in roots {
         root.require_device(&device)?;
@@ -28,7 +30,10 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
     for spec in &schedule.fresh {
         externals.push(device.backend().alloc(spec.bytes())?);
     }
-    compiled.program.run(&externals).map_err(|error| device.fail(error))?;
+    compiled
+        .program
+        .run(&externals)
+        .map_err(|error| device.fail(error))?;
     device.count(|stats| {
         stats.evaluations += 1;
         stats.nodes += trace.graph.nodes.len() as u64;

@@ -262,7 +262,11 @@ impl Expr {
 
     /// A program over `inputs` operands. [`Expr::check`] says whether it makes sense.
     pub fn new(inputs: usize, code: &[Instr], constants: &[Constant]) -> Expr {
-        Expr { inputs: inputs as u8, code: code.into(), constants: constants.into() }
+        Expr {
+            inputs: inputs as u8,
+            code: code.into(),
+            constants: constants.into(),
+        }
     }
 
     /// The conversion of one operand to `dtype`.
@@ -289,18 +293,28 @@ impl Expr {
     pub fn kinds(&self, inputs: &[DType]) -> Result<Vec<Kind>, String> {
         let mut kinds: Vec<Kind> = Vec::with_capacity(self.code.len());
         for instr in &*self.code {
-            let of = |r: u8| kinds.get(r as usize).copied().ok_or("a register before its value");
+            let of = |r: u8| {
+                kinds
+                    .get(r as usize)
+                    .copied()
+                    .ok_or("a register before its value")
+            };
             kinds.push(match *instr {
                 Instr::Input(n) => {
-                    let dtype = inputs.get(n as usize).ok_or("an operand that is not there")?;
+                    let dtype = inputs
+                        .get(n as usize)
+                        .ok_or("an operand that is not there")?;
                     if dtype.is_quantised() {
                         return Err("operands that are not quantised".into());
                     }
                     dtype.kind()
                 }
-                Instr::Const(n) => {
-                    self.constants.get(n as usize).ok_or("a constant that is not there")?.dtype.kind()
-                }
+                Instr::Const(n) => self
+                    .constants
+                    .get(n as usize)
+                    .ok_or("a constant that is not there")?
+                    .dtype
+                    .kind(),
                 Instr::Cast(dtype, r) => {
                     of(r)?;
                     if dtype.is_quantised() {
@@ -317,7 +331,9 @@ impl Expr {
                             return Err(format!("{scalar:?} of operands of one kind"));
                         }
                     }
-                    scalar.result(kind).ok_or_else(|| format!("{scalar:?} not of {kind:?}"))?
+                    scalar
+                        .result(kind)
+                        .ok_or_else(|| format!("{scalar:?} not of {kind:?}"))?
                 }
             });
         }

@@ -43,8 +43,9 @@ pub struct Format {
 }
 
 /// The sixteen values of an E2M1 code.
-pub const E2M1: [f32; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+pub const E2M1: [f32; 16] = [
+    0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0,
+];
 
 /// The value of an E4M3 byte (no infinities; `0x7f` and `0xff` are NaN).
 pub const fn e4m3(byte: u8) -> f32 {
@@ -63,22 +64,43 @@ pub const fn e4m3(byte: u8) -> f32 {
 
 /// The value of an E8M0 byte, `2^(byte - 127)`; byte 0 is the subnormal `2^-127`.
 pub const fn e8m0(byte: u8) -> f32 {
-    if byte == 0 { f32::from_bits(0x0040_0000) } else { f32::from_bits((byte as u32) << 23) }
+    if byte == 0 {
+        f32::from_bits(0x0040_0000)
+    } else {
+        f32::from_bits((byte as u32) << 23)
+    }
 }
 
 impl Format {
     /// E2M1 in groups of 32.
-    pub const MXFP4: Format = Format { mode: Mode::Mxfp4, bits: 4, group: 32, scales: Scales::U8 };
+    pub const MXFP4: Format = Format {
+        mode: Mode::Mxfp4,
+        bits: 4,
+        group: 32,
+        scales: Scales::U8,
+    };
     /// E4M3 in groups of 32.
-    pub const MXFP8: Format = Format { mode: Mode::Mxfp8, bits: 8, group: 32, scales: Scales::U8 };
+    pub const MXFP8: Format = Format {
+        mode: Mode::Mxfp8,
+        bits: 8,
+        group: 32,
+        scales: Scales::U8,
+    };
     /// E2M1 in groups of 16.
-    pub const NVFP4: Format = Format { mode: Mode::Nvfp4, bits: 4, group: 16, scales: Scales::U8 };
+    pub const NVFP4: Format = Format {
+        mode: Mode::Nvfp4,
+        bits: 4,
+        group: 16,
+        scales: Scales::U8,
+    };
 
     /// An affine format: 1, 2, 3, 4, 5, 6 or 8 bits; groups of 32, 64 or 128; scales f16, bf16 or
     /// f32. Anything else is an error that says what is allowed.
     pub fn affine(bits: usize, group: usize, scales: DType) -> Result<Format> {
         if !matches!(bits, 1..=6 | 8) {
-            return Err(Error::Format(format!("affine bits must be 1 to 6 or 8, given {bits}")));
+            return Err(Error::Format(format!(
+                "affine bits must be 1 to 6 or 8, given {bits}"
+            )));
         }
         if !matches!(group, 32 | 64 | 128) {
             return Err(Error::Format(format!(
@@ -95,7 +117,12 @@ impl Format {
                 )));
             }
         };
-        Ok(Format { mode: Mode::Affine, bits: bits as u8, group: group as u8, scales })
+        Ok(Format {
+            mode: Mode::Affine,
+            bits: bits as u8,
+            group: group as u8,
+            scales,
+        })
     }
 
     /// Every format that exists: 63 affine ones and the three fp modes.
@@ -104,7 +131,12 @@ impl Format {
         for bits in [1, 2, 3, 4, 5, 6, 8] {
             for group in [32, 64, 128] {
                 for scales in [Scales::F16, Scales::BF16, Scales::F32] {
-                    all.push(Format { mode: Mode::Affine, bits, group, scales });
+                    all.push(Format {
+                        mode: Mode::Affine,
+                        bits,
+                        group,
+                        scales,
+                    });
                 }
             }
         }
@@ -177,7 +209,11 @@ impl Format {
         let bits = self.bits as usize;
         let at = i * bits;
         let low = codes[at / 8] as u16;
-        let high = if at % 8 + bits > 8 { codes[at / 8 + 1] as u16 } else { 0 };
+        let high = if at % 8 + bits > 8 {
+            codes[at / 8 + 1] as u16
+        } else {
+            0
+        };
         (((low | high << 8) >> (at % 8)) & ((1u16 << bits) - 1)) as u8
     }
 
@@ -217,7 +253,11 @@ impl Format {
             let value = self.code_value(self.code(codes, i));
             let group = i / self.group as usize;
             let scaled = self.scale(scales, group) * value;
-            *out = if self.has_biases() { scaled + self.scale(biases, group) } else { scaled };
+            *out = if self.has_biases() {
+                scaled + self.scale(biases, group)
+            } else {
+                scaled
+            };
         }
     }
 }

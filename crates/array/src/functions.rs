@@ -9,7 +9,11 @@ impl Array {
     /// `f` of every element, in this array's dtype.
     #[track_caller]
     pub fn unary(&self, f: Scalar) -> Result<Array> {
-        let code = [Instr::Input(0), Instr::Apply(f, [0; 3]), Instr::Cast(self.dtype(), 1)];
+        let code = [
+            Instr::Input(0),
+            Instr::Apply(f, [0; 3]),
+            Instr::Cast(self.dtype(), 1),
+        ];
         self.map(&code, &[])
     }
 
@@ -22,7 +26,10 @@ impl Array {
             // Both named, so that the message shows them.
             return Array::make(Op::Map(Expr::new(2, &[Instr::Input(0)], &[])), inputs);
         };
-        Array::make(Op::Map(binary(f, [self.dtype(), other.dtype()], joint)), inputs)
+        Array::make(
+            Op::Map(binary(f, [self.dtype(), other.dtype()], joint)),
+            inputs,
+        )
     }
 
     /// `f` of every element and a number, which is first rounded to the array's dtype. With a
@@ -39,9 +46,17 @@ impl Array {
         }
         let dtype = self.dtype();
         let order = if first { [1, 0, 0] } else { [0, 1, 0] };
-        let result = if f.result(dtype.kind()) == Some(Kind::Bool) { DType::Bool } else { dtype };
-        let code =
-            [Instr::Input(0), Instr::Const(0), Instr::Apply(f, order), Instr::Cast(result, 2)];
+        let result = if f.result(dtype.kind()) == Some(Kind::Bool) {
+            DType::Bool
+        } else {
+            dtype
+        };
+        let code = [
+            Instr::Input(0),
+            Instr::Const(0),
+            Instr::Apply(f, order),
+            Instr::Cast(result, 2),
+        ];
         self.map(&code, &[Array::constant(dtype, number)])
     }
 
@@ -136,7 +151,10 @@ impl Array {
     /// [`Op::RmsNorm`].
     #[track_caller]
     pub fn rms_norm(&self, weight: &Array, eps: f32) -> Result<Array> {
-        Array::make(Op::RmsNorm { eps: eps.into() }, vec![self.clone(), weight.clone()])
+        Array::make(
+            Op::RmsNorm { eps: eps.into() },
+            vec![self.clone(), weight.clone()],
+        )
     }
 
     /// [`Op::LayerNorm`].
@@ -149,15 +167,24 @@ impl Array {
     /// Turns the first `heads` heads of `[tokens, heads, size]`: [`Op::Rope`].
     #[track_caller]
     pub fn rope(&self, positions: &Array, heads: usize, rope: &Rope) -> Result<Array> {
-        let op =
-            Op::Rope { pairing: rope.pairing, heads: heads as u32, scale: Bits::from(rope.scale) };
-        Array::make(op, vec![self.clone(), positions.clone(), rope.frequencies.clone()])
+        let op = Op::Rope {
+            pairing: rope.pairing,
+            heads: heads as u32,
+            scale: Bits::from(rope.scale),
+        };
+        Array::make(
+            op,
+            vec![self.clone(), positions.clone(), rope.frequencies.clone()],
+        )
     }
 
     /// `self · weightsᵀ`: [`Op::Matmul`].
     #[track_caller]
     pub fn matmul(&self, weights: &Array) -> Result<Array> {
-        Array::make(Op::Matmul { epilogue: None }, vec![self.clone(), weights.clone()])
+        Array::make(
+            Op::Matmul { epilogue: None },
+            vec![self.clone(), weights.clone()],
+        )
     }
 
     /// [`Op::Attention`] of these queries; `window` 0 sees everything before.
@@ -170,8 +197,19 @@ impl Array {
         scale: f32,
         window: usize,
     ) -> Result<Array> {
-        let op = Op::Attention { scale: scale.into(), window: window as u32 };
-        Array::make(op, vec![self.clone(), keys.clone(), values.clone(), positions.clone()])
+        let op = Op::Attention {
+            scale: scale.into(),
+            window: window as u32,
+        };
+        Array::make(
+            op,
+            vec![
+                self.clone(),
+                keys.clone(),
+                values.clone(),
+                positions.clone(),
+            ],
+        )
     }
 
     /// An operation from outside, of `inputs` on one device.
@@ -206,7 +244,11 @@ fn binary(f: Scalar, dtypes: [DType; 2], joint: DType) -> Expr {
         code.len() as u8 - 1
     };
     let (a, b) = (operand(0, dtypes[0]), operand(1, dtypes[1]));
-    let result = if f.result(joint.kind()) == Some(Kind::Bool) { DType::Bool } else { joint };
+    let result = if f.result(joint.kind()) == Some(Kind::Bool) {
+        DType::Bool
+    } else {
+        joint
+    };
     code.push(Instr::Apply(f, [a, b, 0]));
     code.push(Instr::Cast(result, code.len() as u8 - 1));
     Expr::new(2, &code, &[])

@@ -23,14 +23,22 @@ const EPILOGUE_INPUTS: usize = 3;
 pub(crate) fn items(graph: &Graph) -> Vec<Item> {
     let item = |node: &GraphNode| {
         let (op, inputs) = distinct(node.op.clone(), node.edges(graph));
-        Item { op, inputs, spec: node.spec, escapes: node.escapes, merged: false }
+        Item {
+            op,
+            inputs,
+            spec: node.spec,
+            escapes: node.escapes,
+            merged: false,
+        }
     };
     graph.nodes.iter().map(item).collect()
 }
 
 /// A map's operand list with every view once; other operations as they are.
 fn distinct(op: Op, edges: &[Edge]) -> (Op, Vec<Edge>) {
-    let Op::Map(expr) = &op else { return (op, edges.to_vec()) };
+    let Op::Map(expr) = &op else {
+        return (op, edges.to_vec());
+    };
     let mut operands: Vec<Edge> = Vec::with_capacity(edges.len());
     for edge in edges {
         if !operands.contains(edge) {
@@ -71,7 +79,10 @@ fn only_readers(items: &[Item]) -> Vec<Option<usize>> {
             }
         }
     }
-    readers.iter().map(|r| if let [one] = r[..] { Some(one) } else { None }).collect()
+    readers
+        .iter()
+        .map(|r| if let [one] = r[..] { Some(one) } else { None })
+        .collect()
 }
 
 /// An item that the map `at` could swallow: of the wanted kind, read by nobody else, and read
@@ -82,15 +93,23 @@ fn mergeable(
     at: usize,
     wanted: impl Fn(&Op) -> bool,
 ) -> Option<usize> {
-    let Op::Map(expr) = &items[at].op else { return None };
+    let Op::Map(expr) = &items[at].op else {
+        return None;
+    };
     items[at].inputs.iter().find_map(|edge| {
-        let Source::Node(n) = edge.source else { return None };
+        let Source::Node(n) = edge.source else {
+            return None;
+        };
         let producer = &items[n as usize];
         let alone = !producer.escapes && final_reader(items, readers, n as usize) == Some(at);
-        let whole = items[at].inputs.iter().filter(|e| e.source == edge.source).all(|e| {
-            e.layout.shape() == producer.spec.shape
-                && e.layout.covers(producer.spec.shape.elements())
-        });
+        let whole = items[at]
+            .inputs
+            .iter()
+            .filter(|e| e.source == edge.source)
+            .all(|e| {
+                e.layout.shape() == producer.spec.shape
+                    && e.layout.covers(producer.spec.shape.elements())
+            });
         let fits = match &producer.op {
             Op::Map(inner) => {
                 operands(items, at, n as usize).len() <= MAP_INPUTS
@@ -113,7 +132,10 @@ fn final_reader(items: &[Item], readers: &[Option<usize>], n: usize) -> Option<u
 
 /// The distinct operands that `at` has once it computes `producer` itself.
 fn operands(items: &[Item], at: usize, producer: usize) -> Vec<Edge> {
-    let own = items[at].inputs.iter().filter(|e| e.source != Source::Node(producer as u32));
+    let own = items[at]
+        .inputs
+        .iter()
+        .filter(|e| e.source != Source::Node(producer as u32));
     let mut operands: Vec<Edge> = Vec::new();
     for edge in own.chain(&items[producer].inputs) {
         if !operands.contains(edge) {
@@ -154,15 +176,25 @@ fn map_into_map(items: &mut [Item], at: usize, producer: usize) -> bool {
 fn map_into_matmul(items: &mut [Item], at: usize, product: usize) {
     let Op::Map(expr) = &items[at].op else { return };
     let source = Source::Node(product as u32);
-    let rest: Vec<Edge> =
-        items[at].inputs.iter().filter(|e| e.source != source).copied().collect();
+    let rest: Vec<Edge> = items[at]
+        .inputs
+        .iter()
+        .filter(|e| e.source != source)
+        .copied()
+        .collect();
     let numbers: Vec<u8> = items[at]
         .inputs
         .iter()
-        .map(|edge| rest.iter().position(|r| r == edge).map_or(0, |at| at as u8 + 1))
+        .map(|edge| {
+            rest.iter()
+                .position(|r| r == edge)
+                .map_or(0, |at| at as u8 + 1)
+        })
         .collect();
     let epilogue = expr.renumber(&numbers, rest.len() + 1);
-    items[at].op = Op::Matmul { epilogue: Some(epilogue) };
+    items[at].op = Op::Matmul {
+        epilogue: Some(epilogue),
+    };
     items[at].inputs = [&items[product].inputs[..], &rest].concat();
     items[product].merged = true;
 }

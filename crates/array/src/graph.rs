@@ -68,7 +68,11 @@ impl Trace {
     /// by their decompositions on the way. Errors leave the arrays as they were, or decomposed.
     pub(crate) fn new(roots: &[&Array], device: &Device) -> Result<Trace> {
         let mut tracer = Tracer {
-            trace: Trace { graph: Graph::default(), nodes: Vec::new(), buffers: Vec::new() },
+            trace: Trace {
+                graph: Graph::default(),
+                nodes: Vec::new(),
+                buffers: Vec::new(),
+            },
             leaves: Vec::new(),
             seen: FxHashMap::default(),
             specs: Vec::new(),
@@ -114,8 +118,12 @@ impl Tracer<'_> {
         }
         match array.node.state() {
             State::Ready(buffer) => {
-                let leaf = Leaf { spec: array.node.spec, donatable: false };
-                self.seen.insert(key, Source::Leaf(self.trace.graph.leaves.len() as u32));
+                let leaf = Leaf {
+                    spec: array.node.spec,
+                    donatable: false,
+                };
+                self.seen
+                    .insert(key, Source::Leaf(self.trace.graph.leaves.len() as u32));
                 self.trace.graph.leaves.push(leaf);
                 self.trace.buffers.push(buffer);
                 self.leaves.push(Arc::downgrade(&array.node));
@@ -123,7 +131,11 @@ impl Tracer<'_> {
             }
             State::Pending(work) => {
                 let work = self.supported(&array.node, work)?;
-                Ok(Some(Visit { node: Arc::downgrade(&array.node), work, next: 0 }))
+                Ok(Some(Visit {
+                    node: Arc::downgrade(&array.node),
+                    work,
+                    next: 0,
+                }))
             }
         }
     }
@@ -136,15 +148,26 @@ impl Tracer<'_> {
             if self.device.backend().supports(&work.op, &self.specs) {
                 return Ok(work);
             }
-            let simpler = work.op.decompose(&work.inputs)?.ok_or_else(|| Error::Device {
-                device: self.device.to_string(),
-                reason: format!("it has no kernel for {}", work.op.name()),
-            })?;
-            debug_assert_eq!(simpler.spec(), node.spec, "decomposition of {}", work.op.name());
+            let simpler = work
+                .op
+                .decompose(&work.inputs)?
+                .ok_or_else(|| Error::Device {
+                    device: self.device.to_string(),
+                    reason: format!("it has no kernel for {}", work.op.name()),
+                })?;
+            debug_assert_eq!(
+                simpler.spec(),
+                node.spec,
+                "decomposition of {}",
+                work.op.name()
+            );
             let whole = simpler.layout.covers(simpler.node.spec.shape.elements());
             work = match simpler.node.state() {
                 State::Pending(inner) if whole => inner,
-                _ => Arc::new(Work { op: Op::Copy, inputs: vec![simpler] }),
+                _ => Arc::new(Work {
+                    op: Op::Copy,
+                    inputs: vec![simpler],
+                }),
             };
             node.set(State::Pending(work.clone()));
         }
@@ -156,14 +179,21 @@ impl Tracer<'_> {
         for input in &done.work.inputs {
             // Every input has been visited before its reader is emitted.
             if let Some(&source) = self.seen.get(&Arc::as_ptr(&input.node)) {
-                graph.edges.push(Edge { source, layout: input.layout });
+                graph.edges.push(Edge {
+                    source,
+                    layout: input.layout,
+                });
             }
         }
-        self.seen.insert(done.node.as_ptr(), Source::Node(graph.nodes.len() as u32));
+        self.seen
+            .insert(done.node.as_ptr(), Source::Node(graph.nodes.len() as u32));
         graph.nodes.push(GraphNode {
             op: done.work.op.clone(),
             inputs: start..graph.edges.len() as u32,
-            spec: done.node.upgrade().map_or_else(|| unreachable_spec(), |node| node.spec),
+            spec: done
+                .node
+                .upgrade()
+                .map_or_else(|| unreachable_spec(), |node| node.spec),
             escapes: false,
         });
         self.trace.nodes.push(done.node);
@@ -181,7 +211,12 @@ impl Tracer<'_> {
                 Source::Leaf(n) => leaf_edges[n as usize] += 1,
             }
         }
-        for ((node, weak), edges) in graph.nodes.iter_mut().zip(&self.trace.nodes).zip(node_edges) {
+        for ((node, weak), edges) in graph
+            .nodes
+            .iter_mut()
+            .zip(&self.trace.nodes)
+            .zip(node_edges)
+        {
             node.escapes = weak.strong_count() > edges;
         }
         let leaves = graph.leaves.iter_mut().zip(&self.leaves).zip(leaf_edges);
@@ -195,5 +230,8 @@ impl Tracer<'_> {
 /// A traced node is held by its reader or a root, so it cannot have gone.
 fn unreachable_spec() -> Spec {
     debug_assert!(false, "a traced node is alive");
-    Spec { dtype: crate::DType::F32, shape: crate::Shape::SCALAR }
+    Spec {
+        dtype: crate::DType::F32,
+        shape: crate::Shape::SCALAR,
+    }
 }

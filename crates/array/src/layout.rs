@@ -21,7 +21,11 @@ impl Layout {
             strides[axis] = stride;
             stride *= shape[axis].max(1);
         }
-        Layout { shape, strides, offset: 0 }
+        Layout {
+            shape,
+            strides,
+            offset: 0,
+        }
     }
 
     /// Lengths of the axes.
@@ -79,16 +83,27 @@ impl Layout {
         let mut strides = [0; MAX_RANK];
         for axis in missing..shape.len() {
             let own = axis - missing;
-            strides[axis] = if self.shape[own] == 1 { 0 } else { self.strides[own] };
+            strides[axis] = if self.shape[own] == 1 {
+                0
+            } else {
+                self.strides[own]
+            };
         }
-        Layout { shape, strides, offset: self.offset }
+        Layout {
+            shape,
+            strides,
+            offset: self.offset,
+        }
     }
 
     /// The same elements in the same order under another shape of as many elements.
     /// `None` if no strides express it: then the elements have to be copied.
     pub(crate) fn reshape(self, shape: Shape) -> Option<Layout> {
         if self.is_contiguous() {
-            return Some(Layout { offset: self.offset, ..Layout::contiguous(shape) });
+            return Some(Layout {
+                offset: self.offset,
+                ..Layout::contiguous(shape)
+            });
         }
         // Runs of axes that lie without gaps are one axis; each new axis must divide such a run.
         let mut runs: Vec<(usize, usize)> = Vec::with_capacity(MAX_RANK);
@@ -118,7 +133,11 @@ impl Layout {
                 return None;
             }
         }
-        Some(Layout { shape, strides, offset: self.offset })
+        Some(Layout {
+            shape,
+            strides,
+            offset: self.offset,
+        })
     }
 
     /// Where the element with row-major number `index` lies.
@@ -141,7 +160,9 @@ mod tests {
     }
 
     fn positions(layout: Layout) -> Vec<usize> {
-        (0..layout.shape().elements()).map(|i| layout.position(i)).collect()
+        (0..layout.shape().elements())
+            .map(|i| layout.position(i))
+            .collect()
     }
 
     #[test]
@@ -167,7 +188,11 @@ mod tests {
         for source in sources {
             for shape in shapes {
                 if let Some(view) = source.reshape(Shape::new(shape).unwrap()) {
-                    assert_eq!(positions(view), positions(source), "{source:?} as {shape:?}");
+                    assert_eq!(
+                        positions(view),
+                        positions(source),
+                        "{source:?} as {shape:?}"
+                    );
                     expressed += 1;
                 }
             }
@@ -177,7 +202,9 @@ mod tests {
 
     #[test]
     fn splitting_heads_of_a_wider_row_is_a_view() {
-        let view = layout(&[5, 12]).slice(1, 4, 12).reshape(Shape::new(&[5, 2, 4]).unwrap());
+        let view = layout(&[5, 12])
+            .slice(1, 4, 12)
+            .reshape(Shape::new(&[5, 2, 4]).unwrap());
         assert_eq!(view.map(|v| v.strides().to_vec()), Some(vec![12, 4, 1]));
     }
 }

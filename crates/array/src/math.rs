@@ -73,7 +73,11 @@ pub fn tanh(x: f32) -> f32 {
     y = y * z - 3.333_328_2e-1;
     let small = y * z * x + x;
     let large = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
-    if x.abs() < 0.625 { small.copysign(x) } else { large.copysign(x) }
+    if x.abs() < 0.625 {
+        small.copysign(x)
+    } else {
+        large.copysign(x)
+    }
 }
 
 /// `1 / (1 + e⁻ˣ)`.
@@ -107,7 +111,11 @@ pub fn sin_cos(x: f32) -> (f32, f32) {
     let sin = ((-1.951_529_6e-4 * z + 8.332_161e-3) * z - 1.666_665_5e-1) * z * r + r;
     let cos = ((2.443_315_7e-5 * z - 1.388_731_6e-3) * z + 4.166_664_6e-2) * z * z - 0.5 * z + 1.0;
     let quarter = turns as i64 & 3;
-    let (s, c) = if quarter & 1 == 0 { (sin, cos) } else { (cos, sin) };
+    let (s, c) = if quarter & 1 == 0 {
+        (sin, cos)
+    } else {
+        (cos, sin)
+    };
     let s = if quarter & 2 == 0 { s } else { -s };
     let c = if (quarter + 1) & 2 == 0 { c } else { -c };
     (s, c)
@@ -124,7 +132,10 @@ mod tests {
         let step = (exact.abs() as f32).max(f32::MIN_POSITIVE);
         let ulp = f64::from(f32::from_bits(step.to_bits() + 1)) - f64::from(step);
         let error = (f64::from(ours) - exact).abs();
-        assert!(error <= ulps * ulp + absolute, "{name}: {ours} is not {exact}");
+        assert!(
+            error <= ulps * ulp + absolute,
+            "{name}: {ours} is not {exact}"
+        );
     }
 
     #[test]
@@ -147,7 +158,11 @@ mod tests {
 
     #[test]
     fn erf_matches_known_values() {
-        for (x, y) in [(0.1f32, 0.112_462_916), (0.5, 0.520_499_878), (1.0, 0.842_700_793)] {
+        for (x, y) in [
+            (0.1f32, 0.112_462_916),
+            (0.5, 0.520_499_878),
+            (1.0, 0.842_700_793),
+        ] {
             close("erf", erf(x), y, 0.0, 5e-7);
             close("erf", erf(-x), -y, 0.0, 5e-7);
         }

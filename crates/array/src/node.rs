@@ -32,7 +32,12 @@ impl Node {
         site: &'static Location<'static>,
         state: State,
     ) -> Node {
-        Node { spec, device, site, state: Mutex::new(state) }
+        Node {
+            spec,
+            device,
+            site,
+            state: Mutex::new(state),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -161,7 +161,11 @@ impl Hash for Custom {
 type Inferred = Result<Spec, String>;
 
 fn require(condition: bool, expected: &str) -> Result<(), String> {
-    if condition { Ok(()) } else { Err(expected.into()) }
+    if condition {
+        Ok(())
+    } else {
+        Err(expected.into())
+    }
 }
 
 fn operands<const N: usize>(inputs: &[Spec]) -> Result<[Spec; N], String> {
@@ -176,9 +180,15 @@ impl Op {
             Op::Copy => "copy",
             Op::Take => "take",
             Op::Write { .. } => "write",
-            Op::Reduce { kind: Reduce::Sum, .. } => "sum",
-            Op::Reduce { kind: Reduce::Max, .. } => "max",
-            Op::Reduce { kind: Reduce::Mean, .. } => "mean",
+            Op::Reduce {
+                kind: Reduce::Sum, ..
+            } => "sum",
+            Op::Reduce {
+                kind: Reduce::Max, ..
+            } => "max",
+            Op::Reduce {
+                kind: Reduce::Mean, ..
+            } => "mean",
             Op::ArgMax => "argmax",
             Op::Softmax => "softmax",
             Op::RmsNorm { .. } => "rms_norm",
@@ -219,7 +229,9 @@ impl Op {
         };
         for (i, input) in inputs.iter().enumerate() {
             if input.dtype.is_quantised() && quantised_at != Some(i) {
-                return Err("quantised rows only as a matmul's weights or a table to take from".into());
+                return Err(
+                    "quantised rows only as a matmul's weights or a table to take from".into(),
+                );
             }
         }
         match self {
@@ -231,8 +243,14 @@ impl Op {
             Op::ArgMax => {
                 let [x] = operands(inputs)?;
                 require(x.dtype != DType::Bool, "numbers")?;
-                require(x.shape.last().is_some_and(|&n| n > 0), "at least one element a row")?;
-                Ok(Spec { dtype: DType::U32, shape: x.shape.without_last() })
+                require(
+                    x.shape.last().is_some_and(|&n| n > 0),
+                    "at least one element a row",
+                )?;
+                Ok(Spec {
+                    dtype: DType::U32,
+                    shape: x.shape.without_last(),
+                })
             }
             Op::Softmax => {
                 let [x] = operands(inputs)?;
@@ -269,7 +287,9 @@ fn infer_map(expr: &Expr, inputs: &[Spec]) -> Inferred {
 fn infer_take(inputs: &[Spec]) -> Inferred {
     let [table, ids] = operands(inputs)?;
     require(ids.dtype == DType::U32, "u32 ids")?;
-    let [_, rest @ ..] = &*table.shape else { return Err("a table of rows".into()) };
+    let [_, rest @ ..] = &*table.shape else {
+        return Err("a table of rows".into());
+    };
     let dtype = match table.dtype {
         DType::Quantised(format) => {
             require(table.shape.len() == 2, "a quantised table with two axes")?;
@@ -284,9 +304,15 @@ fn infer_take(inputs: &[Spec]) -> Inferred {
 
 fn infer_write(axis: usize, inputs: &[Spec]) -> Inferred {
     let [target, source, positions] = operands(inputs)?;
-    require(positions.dtype == DType::U32 && positions.shape.len() == 1, "positions u32[t]")?;
+    require(
+        positions.dtype == DType::U32 && positions.shape.len() == 1,
+        "positions u32[t]",
+    )?;
     require(axis < target.shape.len(), "an axis of the target")?;
-    require(source.dtype == target.dtype, "source and target of one dtype")?;
+    require(
+        source.dtype == target.dtype,
+        "source and target of one dtype",
+    )?;
     let slices = target.shape.with(axis, positions.shape[0]);
     require(
         source.shape == slices,
@@ -300,8 +326,14 @@ fn infer_reduce(kind: Reduce, axis: usize, inputs: &[Spec]) -> Inferred {
     require(axis < x.shape.len(), "an axis of the operand")?;
     require(x.dtype != DType::Bool, "numbers")?;
     require(kind != Reduce::Mean || x.dtype.is_float(), "floats")?;
-    require(kind == Reduce::Sum || x.shape[axis] > 0, "at least one element along the axis")?;
-    Ok(Spec { dtype: x.dtype, shape: x.shape.with(axis, 1) })
+    require(
+        kind == Reduce::Sum || x.shape[axis] > 0,
+        "at least one element along the axis",
+    )?;
+    Ok(Spec {
+        dtype: x.dtype,
+        shape: x.shape.with(axis, 1),
+    })
 }
 
 fn infer_norm(inputs: &[Spec], count: usize) -> Inferred {
@@ -310,16 +342,25 @@ fn infer_norm(inputs: &[Spec], count: usize) -> Inferred {
     require(!x.shape.is_empty(), "rows of floats")?;
     let mut dtype = x.dtype;
     for weight in &inputs[1..] {
-        require(*weight.shape == [x.shape.last_axis()], "one weight for each column")?;
+        require(
+            *weight.shape == [x.shape.last_axis()],
+            "one weight for each column",
+        )?;
         dtype = dtype.join(weight.dtype).ok_or("floats")?;
     }
     require(inputs.iter().all(|i| i.dtype.is_float()), "floats")?;
-    Ok(Spec { dtype, shape: x.shape })
+    Ok(Spec {
+        dtype,
+        shape: x.shape,
+    })
 }
 
 fn infer_rope(heads: usize, inputs: &[Spec]) -> Inferred {
     let [x, positions, frequencies] = operands(inputs)?;
-    require(x.dtype.is_float() && x.shape.len() == 3, "x of floats [tokens, heads, size]")?;
+    require(
+        x.dtype.is_float() && x.shape.len() == 3,
+        "x of floats [tokens, heads, size]",
+    )?;
     require(
         positions.dtype == DType::U32 && *positions.shape == [x.shape[0]],
         "one u32 position for each token",
@@ -335,18 +376,30 @@ fn infer_rope(heads: usize, inputs: &[Spec]) -> Inferred {
 }
 
 fn infer_matmul(epilogue: Option<&Expr>, inputs: &[Spec]) -> Inferred {
-    let [x, w, rest @ ..] = inputs else { return Err("x and weights".into()) };
-    require(x.dtype.is_float() && x.shape.len() >= 2, "x of floats with rows")?;
+    let [x, w, rest @ ..] = inputs else {
+        return Err("x and weights".into());
+    };
+    require(
+        x.dtype.is_float() && x.shape.len() >= 2,
+        "x of floats with rows",
+    )?;
     let ([batch @ .., t, k], [w_batch @ .., n, w_k]) = (&*x.shape, &*w.shape) else {
         return Err("weights with rows".into());
     };
     require(k == w_k, "rows of equal length")?;
-    require(w_batch.is_empty() || w_batch == batch, "weights without batch axes or with x's")?;
+    require(
+        w_batch.is_empty() || w_batch == batch,
+        "weights without batch axes or with x's",
+    )?;
     let dtype = match w.dtype {
         DType::Quantised(format) => {
             require(w_batch.is_empty(), "quantised weights with two axes")?;
             require(k % format.group() == 0, "rows of whole groups")?;
-            let scales = if format.has_biases() { format.dequantised() } else { x.dtype };
+            let scales = if format.has_biases() {
+                format.dequantised()
+            } else {
+                x.dtype
+            };
             x.dtype.join(scales)
         }
         plain if plain.is_float() => x.dtype.join(plain),
@@ -354,19 +407,28 @@ fn infer_matmul(epilogue: Option<&Expr>, inputs: &[Spec]) -> Inferred {
     };
     let dtype = dtype.ok_or("weights of floats")?;
     let dims = [batch, &[*t, *n]].concat();
-    let product = Spec { dtype, shape: Shape::new(&dims).ok_or("a result that fits in memory")? };
+    let product = Spec {
+        dtype,
+        shape: Shape::new(&dims).ok_or("a result that fits in memory")?,
+    };
     let Some(epilogue) = epilogue else {
         require(rest.is_empty(), "two operands")?;
         return Ok(product);
     };
     let result = infer_map(epilogue, &[&[product], rest].concat())?;
-    require(result.shape == product.shape, "operands that broadcast to the product")?;
+    require(
+        result.shape == product.shape,
+        "operands that broadcast to the product",
+    )?;
     Ok(result)
 }
 
 fn infer_attention(inputs: &[Spec]) -> Inferred {
     let [q, keys, values, positions] = operands(inputs)?;
-    require(q.dtype.is_float() && q.shape.len() == 3, "q of floats [tokens, heads, size]")?;
+    require(
+        q.dtype.is_float() && q.shape.len() == 3,
+        "q of floats [tokens, heads, size]",
+    )?;
     for cache in [keys, values] {
         require(
             cache.dtype.is_float() && cache.shape.len() == 3,
@@ -374,13 +436,22 @@ fn infer_attention(inputs: &[Spec]) -> Inferred {
         )?;
     }
     require(keys.shape[2] == q.shape[2], "keys as long as queries")?;
-    require(keys.shape[..2] == values.shape[..2], "as many values as keys")?;
+    require(
+        keys.shape[..2] == values.shape[..2],
+        "as many values as keys",
+    )?;
     require(keys.shape[1] > 0, "a capacity of at least 1")?;
     let (heads, groups) = (q.shape[1], keys.shape[0]);
-    require(groups > 0 && heads % groups == 0, "a whole number of heads for each group")?;
+    require(
+        groups > 0 && heads % groups == 0,
+        "a whole number of heads for each group",
+    )?;
     require(
         positions.dtype == DType::U32 && *positions.shape == [q.shape[0]],
         "one u32 position for each token",
     )?;
-    Ok(Spec { dtype: q.dtype, shape: q.shape.with(2, values.shape[2]) })
+    Ok(Spec {
+        dtype: q.dtype,
+        shape: q.shape.with(2, values.shape[2]),
+    })
 }

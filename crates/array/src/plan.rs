@@ -52,7 +52,10 @@ pub struct Operand {
 impl Operand {
     /// Dtype and shape.
     pub fn spec(&self) -> Spec {
-        Spec { dtype: self.dtype, shape: self.layout.shape() }
+        Spec {
+            dtype: self.dtype,
+            shape: self.layout.shape(),
+        }
     }
 }
 
@@ -74,7 +77,11 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let temporary = self.slots.iter().filter(|s| matches!(s, Slot::Temporary { .. })).count();
+        let temporary = self
+            .slots
+            .iter()
+            .filter(|s| matches!(s, Slot::Temporary { .. }))
+            .count();
         writeln!(
             f,
             "{} steps, {} copies, {} external and {temporary} temporary slots of {} bytes",
@@ -89,10 +96,23 @@ impl fmt::Display for Plan {
                 let gap = if o.layout.is_contiguous() { "" } else { "~" };
                 format!("{}{gap}@{}", o.spec(), o.slot)
             };
-            let inputs = step.inputs.iter().map(operand).collect::<Vec<_>>().join(" ");
-            write!(f, "{i:>5}  {:<10} {:<40} {inputs}", step.op.name(), operand(&step.output))?;
+            let inputs = step
+                .inputs
+                .iter()
+                .map(operand)
+                .collect::<Vec<_>>()
+                .join(" ");
+            write!(
+                f,
+                "{i:>5}  {:<10} {:<40} {inputs}",
+                step.op.name(),
+                operand(&step.output)
+            )?;
             match &step.op {
-                Op::Map(expr) | Op::Matmul { epilogue: Some(expr) } => writeln!(f, "  {expr}")?,
+                Op::Map(expr)
+                | Op::Matmul {
+                    epilogue: Some(expr),
+                } => writeln!(f, "  {expr}")?,
                 _ => writeln!(f)?,
             }
         }

@@ -82,8 +82,17 @@ impl Scheduler {
 
     /// A new value in a place of its own.
     fn value(&mut self, spec: Spec) -> usize {
-        self.places.push(Place { spec, leaf: None, escapes: false, first: usize::MAX, last: 0 });
-        self.values.push(Value { spec, place: self.places.len() - 1 });
+        self.places.push(Place {
+            spec,
+            leaf: None,
+            escapes: false,
+            first: usize::MAX,
+            last: 0,
+        });
+        self.values.push(Value {
+            spec,
+            place: self.places.len() - 1,
+        });
         self.values.len() - 1
     }
 
@@ -113,7 +122,10 @@ impl Scheduler {
             }
             let (value, _) = operands[0];
             operands[0].1 = Layout::contiguous(item.spec.shape);
-            self.values.push(Value { spec: item.spec, place: self.values[value].place });
+            self.values.push(Value {
+                spec: item.spec,
+                place: self.values[value].place,
+            });
             self.values.len() - 1
         } else {
             self.value(item.spec)
@@ -126,7 +138,10 @@ impl Scheduler {
     /// A step that makes a view contiguous. A `shared` copy serves everyone who wants that view;
     /// one that is about to be overwritten does not.
     fn copy(&mut self, value: usize, layout: Layout, shared: bool) -> (usize, Layout) {
-        let spec = Spec { dtype: self.values[value].spec.dtype, shape: layout.shape() };
+        let spec = Spec {
+            dtype: self.values[value].spec.dtype,
+            shape: layout.shape(),
+        };
         let whole = Layout::contiguous(spec.shape);
         if shared && let Some(&copy) = self.copied.get(&(value, layout)) {
             return (copy, whole);
@@ -154,7 +169,9 @@ impl Scheduler {
         free && spec.dtype == item.spec.dtype
             && layout.covers(spec.shape.elements())
             && self.last_reads.get(&source) == Some(&at)
-            && item.inputs[1..].iter().all(|edge| place(edge) != place(&item.inputs[0]))
+            && item.inputs[1..]
+                .iter()
+                .all(|edge| place(edge) != place(&item.inputs[0]))
     }
 
     fn finish(mut self, items: &[Item], options: Options) -> (Schedule, Plan) {
@@ -178,7 +195,10 @@ impl Scheduler {
             .iter()
             .map(|(op, inputs, output)| Step {
                 op: op.clone(),
-                inputs: inputs.iter().map(|&(value, layout)| operand(value, layout)).collect(),
+                inputs: inputs
+                    .iter()
+                    .map(|&(value, layout)| operand(value, layout))
+                    .collect(),
                 output: operand(*output, whole(*output)),
             })
             .collect();
@@ -188,8 +208,12 @@ impl Scheduler {
             .filter_map(|(n, (_, value))| Some((n as u32, slot_of[self.values[(*value)?].place])))
             .collect();
         let plan = Plan { steps, slots };
-        let schedule =
-            Schedule { fresh, results, steps: plan.steps.len(), copies: plan.copies() };
+        let schedule = Schedule {
+            fresh,
+            results,
+            steps: plan.steps.len(),
+            copies: plan.copies(),
+        };
         (schedule, plan)
     }
 
@@ -226,8 +250,11 @@ impl Scheduler {
                 let chosen = best_fit(&mut free, &mut sizes, bytes);
                 slot_of[made] = (externals + chosen) as u32;
             }
-            let mut ending: Vec<usize> =
-                operands.iter().map(|(value, _)| self.values[*value].place).chain([made]).collect();
+            let mut ending: Vec<usize> = operands
+                .iter()
+                .map(|(value, _)| self.values[*value].place)
+                .chain([made])
+                .collect();
             ending.sort_unstable();
             ending.dedup();
             for place in ending {
@@ -243,9 +270,19 @@ impl Scheduler {
 
 /// The smallest free slot of at least `bytes`, else the largest one grown, else a new one.
 fn best_fit(free: &mut Vec<usize>, sizes: &mut Vec<usize>, bytes: usize) -> usize {
-    let enough = free.iter().enumerate().filter(|(_, slot)| sizes[**slot] >= bytes);
-    let fit = enough.min_by_key(|(_, slot)| sizes[**slot]).map(|(at, _)| at);
-    let largest = || free.iter().enumerate().max_by_key(|(_, slot)| sizes[**slot]).map(|(at, _)| at);
+    let enough = free
+        .iter()
+        .enumerate()
+        .filter(|(_, slot)| sizes[**slot] >= bytes);
+    let fit = enough
+        .min_by_key(|(_, slot)| sizes[**slot])
+        .map(|(at, _)| at);
+    let largest = || {
+        free.iter()
+            .enumerate()
+            .max_by_key(|(_, slot)| sizes[**slot])
+            .map(|(at, _)| at)
+    };
     match fit.or_else(largest) {
         Some(at) => {
             let slot = free.swap_remove(at);

@@ -16,7 +16,10 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a single number.
-    pub const SCALAR: Shape = Shape { dims: [0; MAX_RANK], rank: 0 };
+    pub const SCALAR: Shape = Shape {
+        dims: [0; MAX_RANK],
+        rank: 0,
+    };
 
     /// `None` for more than four axes, or more elements than memory could address.
     pub fn new(dims: &[usize]) -> Option<Shape> {
@@ -24,7 +27,9 @@ impl Shape {
         shape.dims.get_mut(..dims.len())?.copy_from_slice(dims);
         shape.rank = dims.len() as u8;
         // Zero-length axes must not hide an overflow of the others: strides are products too.
-        let product = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
+        let product = dims
+            .iter()
+            .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
         (product <= isize::MAX as usize / 8).then_some(shape)
     }
 

@@ -8,8 +8,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = kiln_cpu::device(Default::default())?;
     let model = Model::load(arguments[1].as_ref(), &device)?;
     eprintln!("load {:?}", start.elapsed());
-    let prompt = arguments[3].split(',').map(str::parse).collect::<Result<Vec<u32>, _>>()?;
-    let request = Request { prompt, max_tokens: arguments[2].parse()?, ..Request::default() };
+    let prompt = arguments[3]
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<Vec<u32>, _>>()?;
+    let request = Request {
+        prompt,
+        max_tokens: arguments[2].parse()?,
+        ..Request::default()
+    };
     let mut generation = model.generate(request)?;
     let mut start = Instant::now();
     let mut count = 0;
@@ -22,7 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let per = start.elapsed() / count;
-    eprintln!("decode {per:?} a token, {:.1} tok/s", 1.0 / per.as_secs_f64());
+    eprintln!(
+        "decode {per:?} a token, {:.1} tok/s",
+        1.0 / per.as_secs_f64()
+    );
     eprintln!("{:?}", device.stats());
     println!("{:?}", generation.tokens());
     Ok(())

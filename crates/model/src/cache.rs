@@ -46,10 +46,17 @@ impl Cache {
         for shape in shapes {
             let dims = [shape.heads, capacity, shape.size];
             let empty = |_| Array::zeros(shape.dtype, &dims, device)?.copy();
-            let arrays = (0..shape.arrays).map(empty).collect::<kiln_array::Result<_>>()?;
+            let arrays = (0..shape.arrays)
+                .map(empty)
+                .collect::<kiln_array::Result<_>>()?;
             layers.push(LayerCache { arrays });
         }
-        let cache = Cache { layers, length: 0, capacity, limit };
+        let cache = Cache {
+            layers,
+            length: 0,
+            capacity,
+            limit,
+        };
         cache.evaluate()?;
         Ok(cache)
     }

@@ -69,7 +69,10 @@ pub(crate) struct Keys<'a> {
 
 impl Keys<'_> {
     pub(crate) fn error(&self, key: &str, expected: impl Into<String>) -> Error {
-        let found = self.map.get(key).map_or_else(|| "nothing".into(), Value::to_string);
+        let found = self
+            .map
+            .get(key)
+            .map_or_else(|| "nothing".into(), Value::to_string);
         Error::Config {
             path: self.path.to_path_buf(),
             key: format!("{}{key}", self.prefix),
@@ -85,35 +88,59 @@ impl Keys<'_> {
 
     /// A count between 1 and 2³¹.
     pub(crate) fn count(&self, key: &str) -> Result<Option<usize>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         let count = value.as_u64().filter(|n| (1..1 << 31).contains(n));
-        count.map(|n| Some(n as usize)).ok_or_else(|| self.error(key, "a positive whole number"))
+        count
+            .map(|n| Some(n as usize))
+            .ok_or_else(|| self.error(key, "a positive whole number"))
     }
 
     pub(crate) fn required(&self, key: &str) -> Result<usize> {
-        self.count(key)?.ok_or_else(|| self.error(key, "a positive whole number"))
+        self.count(key)?
+            .ok_or_else(|| self.error(key, "a positive whole number"))
     }
 
     /// A finite number above 0.
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
-        number.map(Some).ok_or_else(|| self.error(key, "a positive number"))
+        number
+            .map(Some)
+            .ok_or_else(|| self.error(key, "a positive number"))
     }
 
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| self.error(key, "true or false"))
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| self.error(key, "true or false"))
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<Option<&str>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| self.error(key, "a string"))
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        value
+            .as_str()
+            .map(Some)
+            .ok_or_else(|| self.error(key, "a string"))
     }
 
     pub(crate) fn object(&self, key: &str) -> Result<Option<&Map<String, Value>>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_object().map(Some).ok_or_else(|| self.error(key, "an object"))
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        value
+            .as_object()
+            .map(Some)
+            .ok_or_else(|| self.error(key, "an object"))
     }
 }
 
@@ -121,8 +148,10 @@ impl Config {
     /// Reads and checks `config.json` in `directory`.
     pub fn read(directory: &Path) -> Result<Config> {
         let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| Error::Io { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
         Config::parse(&path, &text)
     }
 
@@ -135,10 +164,19 @@ impl Config {
             found,
         };
         let value: Value = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
-        let map = value.as_object().ok_or_else(|| invalid("another JSON value".into()))?;
-        let keys = Keys { path, map, prefix: "" };
+        let map = value
+            .as_object()
+            .ok_or_else(|| invalid("another JSON value".into()))?;
+        let keys = Keys {
+            path,
+            map,
+            prefix: "",
+        };
         let model_type = model_type(&keys)?;
-        let (hidden, heads) = (keys.required("hidden_size")?, keys.required("num_attention_heads")?);
+        let (hidden, heads) = (
+            keys.required("hidden_size")?,
+            keys.required("num_attention_heads")?,
+        );
         let layers = keys.required("num_hidden_layers")?;
         let head_dim = match keys.count("head_dim")? {
             Some(size) => size,
@@ -182,13 +220,23 @@ impl Config {
 }
 
 fn unsupported(path: &Path, what: &'static str, found: &str, supported: &'static str) -> Error {
-    Error::Unsupported { path: path.to_path_buf(), what, found: found.into(), supported }
+    Error::Unsupported {
+        path: path.to_path_buf(),
+        what,
+        found: found.into(),
+        supported,
+    }
 }
 
 fn model_type(keys: &Keys<'_>) -> Result<String> {
     match keys.text("model_type")? {
         Some(known @ ("llama" | "mistral")) => Ok(known.into()),
-        Some(other) => Err(unsupported(keys.path, "model_type", other, "llama, mistral")),
+        Some(other) => Err(unsupported(
+            keys.path,
+            "model_type",
+            other,
+            "llama, mistral",
+        )),
         None => Err(keys.error("model_type", "the kind of model")),
     }
 }
@@ -198,10 +246,16 @@ fn model_type(keys: &Keys<'_>) -> Result<String> {
 fn windows(keys: &Keys<'_>, model_type: &str, layers: usize) -> Result<Vec<usize>> {
     let window = keys.count("sliding_window")?.unwrap_or(0);
     let Some(types) = keys.get("layer_types") else {
-        return Ok(vec![if model_type == "mistral" { window } else { 0 }; layers]);
+        return Ok(vec![
+            if model_type == "mistral" { window } else { 0 };
+            layers
+        ]);
     };
     let wrong = || keys.error("layer_types", format!("{layers} layer types"));
-    let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(wrong)?;
+    let types = types
+        .as_array()
+        .filter(|types| types.len() == layers)
+        .ok_or_else(wrong)?;
     let window_of = |kind: &Value| match kind.as_str() {
         Some("full_attention") => Ok(0),
         Some("sliding_attention") if window > 0 => Ok(window),
@@ -218,14 +272,29 @@ fn windows(keys: &Keys<'_>, model_type: &str, layers: usize) -> Result<Vec<usize
 
 fn quantization(keys: &Keys<'_>) -> Result<Option<Quantization>> {
     let own = keys.object("quantization")?;
-    let key = if own.is_some() { "quantization" } else { "quantization_config" };
-    let Some(map) = own.or(keys.object("quantization_config")?) else { return Ok(None) };
+    let key = if own.is_some() {
+        "quantization"
+    } else {
+        "quantization_config"
+    };
+    let Some(map) = own.or(keys.object("quantization_config")?) else {
+        return Ok(None);
+    };
     if let Some(method) = map.get("quant_method").and_then(Value::as_str)
         && own.is_none()
     {
-        return Err(unsupported(keys.path, "quant_method", method, "MLX quantization"));
+        return Err(unsupported(
+            keys.path,
+            "quant_method",
+            method,
+            "MLX quantization",
+        ));
     }
-    let inner = Keys { path: keys.path, map, prefix: &format!("{key}.") };
+    let inner = Keys {
+        path: keys.path,
+        map,
+        prefix: &format!("{key}."),
+    };
     let default = parameters(&inner)?;
     let layers = map.iter().filter(|(_, v)| v.is_object() || v.is_boolean());
     let layers = layers.map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -245,18 +314,30 @@ fn parameters(keys: &Keys<'_>) -> Result<Parameters> {
         }
     };
     let group = keys.count("group_size")?.unwrap_or(group);
-    Ok(Parameters { mode, group, bits: keys.count("bits")?.unwrap_or(bits) })
+    Ok(Parameters {
+        mode,
+        group,
+        bits: keys.count("bits")?.unwrap_or(bits),
+    })
 }
 
 impl Quantization {
     /// The format of the layer at `layer` (as `model.layers.0.mlp.up_proj`), whose scales have the
     /// dtype `scales`.
     pub(crate) fn format(&self, config: &Config, layer: &str, scales: DType) -> Result<Format> {
-        let keys = |map| Keys { path: &config.path, map, prefix: "quantization." };
+        let keys = |map| Keys {
+            path: &config.path,
+            map,
+            prefix: "quantization.",
+        };
         let found = match self.layers.get(layer) {
             Some(Value::Object(map)) => {
                 let prefix = format!("quantization.{layer}.");
-                parameters(&Keys { path: &config.path, map, prefix: &prefix })?
+                parameters(&Keys {
+                    path: &config.path,
+                    map,
+                    prefix: &prefix,
+                })?
             }
             Some(Value::Bool(false)) => {
                 return Err(keys(&self.layers).error(layer, "parameters: the layer has scales"));

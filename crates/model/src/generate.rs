@@ -102,7 +102,11 @@ impl Model {
         let context = self.config().context;
         let (mut history, new) = (request.prompt.clone(), request.max_tokens);
         if history.is_empty() || new == 0 {
-            let what = if new == 0 { "no tokens asked for" } else { "the prompt is empty" };
+            let what = if new == 0 {
+                "no tokens asked for"
+            } else {
+                "the prompt is empty"
+            };
             return Err(Error::Request(what.into()));
         }
         self.check_ids(&history)?;
@@ -111,7 +115,13 @@ impl Model {
             _ if excess == 0 => {}
             Some(Truncate::Head) if new < context => drop(history.drain(..excess)),
             Some(Truncate::Tail) if new < context => history.truncate(history.len() - excess),
-            _ => return Err(Error::Context { prompt: history.len(), new, context }),
+            _ => {
+                return Err(Error::Context {
+                    prompt: history.len(),
+                    new,
+                    context,
+                });
+            }
         }
         Ok(Generation {
             model: self,
@@ -157,19 +167,28 @@ impl Generation<'_> {
     /// The next chunk of the prompt.
     fn prefill(&mut self) -> Result<Event> {
         let (done, total) = (self.cache.len(), self.prompt);
-        let next = self.model.next_chunk(&self.history[done..total], &mut self.cache)?;
+        let next = self
+            .model
+            .next_chunk(&self.history[done..total], &mut self.cache)?;
         if let Some(logits) = &next {
             logits.eval()?;
         }
         self.logits = next;
-        Ok(Event::Prefill { done: self.cache.len(), total })
+        Ok(Event::Prefill {
+            done: self.cache.len(),
+            total,
+        })
     }
 
     fn advance(&mut self) -> Result<Event> {
-        let Some(logits) = self.logits.take() else { return self.prefill() };
+        let Some(logits) = self.logits.take() else {
+            return self.prefill();
+        };
         let logits = logits.cast(DType::F32)?.to_vec::<f32>()?;
         let step = self.tokens().len() as u32;
-        let choice = self.sampler.sample(&logits, &self.history, self.request.sequence, step)?;
+        let choice = self
+            .sampler
+            .sample(&logits, &self.history, self.request.sequence, step)?;
         let top = match self.request.top_logprobs {
             Some(n) => top_logprobs(&logits, n)?,
             None => Vec::new(),
@@ -182,7 +201,11 @@ impl Generation<'_> {
         } else {
             self.logits = Some(self.model.forward(&[choice.id], &mut self.cache)?);
         }
-        Ok(Event::Token { id: choice.id, logprob: choice.logprob, top })
+        Ok(Event::Token {
+            id: choice.id,
+            logprob: choice.logprob,
+            top,
+        })
     }
 }
 

@@ -72,7 +72,13 @@ impl Llama {
         if config.tied == Some(true) {
             weights.ignore(|name| name.starts_with("lm_head."));
         }
-        Ok(Llama { embedding, blocks, norm, head, norm_eps: config.norm_eps })
+        Ok(Llama {
+            embedding,
+            blocks,
+            norm,
+            head,
+            norm_eps: config.norm_eps,
+        })
     }
 
     /// Logits `[1, vocab]` of the token after `ids` (u32 `[t]`), which stand at the positions `at`
@@ -111,14 +117,20 @@ impl Llama {
             let joint = attention.qkv.len() == 1;
             shapes.push(LayerShape {
                 arrays: if joint { 1 } else { 2 },
-                heads: if joint { 2 * attention.kv_heads } else { attention.kv_heads },
+                heads: if joint {
+                    2 * attention.kv_heads
+                } else {
+                    attention.kv_heads
+                },
                 size: attention.head_dim,
                 dtype: keys.forward(&normed)?.dtype(),
             });
             let width = attention.heads * attention.head_dim;
             let mixed = Array::zeros(queries, &[1, width], device)?;
             x = (x + attention.out.forward(&mixed)?)?;
-            let fed = block.mlp.forward(&x.rms_norm(&block.mlp_norm, block.norm_eps)?)?;
+            let fed = block
+                .mlp
+                .forward(&x.rms_norm(&block.mlp_norm, block.norm_eps)?)?;
             x = Array::zeros((x + fed)?.dtype(), &[1, self.norm.shape()[0]], device)?;
         }
         Ok(shapes)
@@ -133,7 +145,10 @@ impl Block {
         weights: &mut Weights<'_>,
     ) -> Result<Block> {
         let path = |name: &str| format!("model.layers.{layer}.{name}");
-        let (heads, kv_heads) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (heads, kv_heads) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         let (hidden, width) = (config.hidden, config.intermediate);
         let qkv = [
             (path("self_attn.q_proj"), heads),
@@ -161,7 +176,11 @@ impl Block {
                 window: config.windows[layer],
             },
             mlp_norm: weights.vector(&path("post_attention_layernorm.weight"), hidden)?,
-            mlp: Mlp { gate_up: weights.linears(&gate_up, hidden, mlp_bias)?, down, width },
+            mlp: Mlp {
+                gate_up: weights.linears(&gate_up, hidden, mlp_bias)?,
+                down,
+                width,
+            },
             norm_eps: config.norm_eps,
         })
     }
@@ -179,10 +198,10 @@ impl Attention {
         let (t, h, g, d) = (x.shape()[0], self.heads, self.kv_heads, self.head_dim);
         let [q, keys, values] = match (&self.qkv[..], &mut memory.arrays[..]) {
             ([qkv], [kv]) => {
-                let turned = qkv
-                    .forward(x)?
-                    .reshape(&[t, h + 2 * g, d])?
-                    .rope(at, h + g, &self.rope)?;
+                let turned =
+                    qkv.forward(x)?
+                        .reshape(&[t, h + 2 * g, d])?
+                        .rope(at, h + g, &self.rope)?;
                 let [q, new] = turned.split(1, h)?;
                 kv.write(1, at, &new.transpose(0, 1)?)?;
                 let [keys, values] = kv.split(0, g)?;

@@ -34,7 +34,13 @@ impl Model {
         weights.finish()?;
         let cache_shapes = llama.cache_shapes(device)?;
         let weight_bytes = checkpoint.iter().map(|tensor| tensor.range.len()).sum();
-        Ok(Model { config, llama, device: device.clone(), cache_shapes, weight_bytes })
+        Ok(Model {
+            config,
+            llama,
+            device: device.clone(),
+            cache_shapes,
+            weight_bytes,
+        })
     }
 
     /// What `config.json` says.
@@ -54,7 +60,12 @@ impl Model {
 
     /// An empty cache with room for `expected` tokens; it grows by doubling, up to the context.
     pub fn cache(&self, expected: usize) -> Result<Cache> {
-        Cache::new(&self.cache_shapes, expected, self.config.context, &self.device)
+        Cache::new(
+            &self.cache_shapes,
+            expected,
+            self.config.context,
+            &self.device,
+        )
     }
 
     /// Logits `[1, vocab]` of the token after `ids`, which follow what is in `cache`. Lazy; the
@@ -115,7 +126,11 @@ impl Model {
         let start = cache.len();
         if start + ids.len() > cache.limit() {
             let context = cache.limit();
-            return Err(Error::Context { prompt: start + ids.len(), new: 0, context });
+            return Err(Error::Context {
+                prompt: start + ids.len(),
+                new: 0,
+                context,
+            });
         }
         cache.reserve(ids.len())?;
         cache.advance(ids.len());

@@ -57,12 +57,25 @@ const SUPPORTED: &str = "default, linear, llama3, yarn";
 /// Reads either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`.
 pub(crate) fn parse(keys: &Keys<'_>, context: usize) -> Result<RopeConfig> {
     let traditional = keys.flag("rope_traditional")?.unwrap_or(false);
-    let pairing = if traditional { Pairing::Neighbours } else { Pairing::Halves };
+    let pairing = if traditional {
+        Pairing::Neighbours
+    } else {
+        Pairing::Halves
+    };
     let read = |key: &str| -> Result<Option<(Option<f64>, Scaling)>> {
-        let Some(map) = keys.object(key)? else { return Ok(None) };
+        let Some(map) = keys.object(key)? else {
+            return Ok(None);
+        };
         let prefix = format!("{key}.");
-        let inner = Keys { path: keys.path, map, prefix: &prefix };
-        Ok(Some((inner.number("rope_theta")?, scaling(&inner, context)?)))
+        let inner = Keys {
+            path: keys.path,
+            map,
+            prefix: &prefix,
+        };
+        Ok(Some((
+            inner.number("rope_theta")?,
+            scaling(&inner, context)?,
+        )))
     };
     let outer = keys.number("rope_theta")?;
     let (new, old) = (read("rope_parameters")?, read("rope_scaling")?);
@@ -79,7 +92,11 @@ pub(crate) fn parse(keys: &Keys<'_>, context: usize) -> Result<RopeConfig> {
     }
     let scaling = new.or(old).map_or(Scaling::None, |(_, scaling)| scaling);
     let theta = inner.or(outer).unwrap_or(10_000.0);
-    Ok(RopeConfig { pairing, theta, scaling })
+    Ok(RopeConfig {
+        pairing,
+        theta,
+        scaling,
+    })
 }
 
 fn scaling(keys: &Keys<'_>, context: usize) -> Result<Scaling> {
@@ -92,7 +109,9 @@ fn scaling(keys: &Keys<'_>, context: usize) -> Result<Scaling> {
         factor.ok_or_else(|| keys.error("factor", "a number of at least 1"))
     };
     let original = |default: f64| -> Result<f64> {
-        Ok(keys.number("original_max_position_embeddings")?.unwrap_or(default))
+        Ok(keys
+            .number("original_max_position_embeddings")?
+            .unwrap_or(default))
     };
     Ok(match kind {
         "default" => Scaling::None,
@@ -103,7 +122,12 @@ fn scaling(keys: &Keys<'_>, context: usize) -> Result<Scaling> {
             if high <= low {
                 return Err(keys.error("high_freq_factor", format!("a number above {low}")));
             }
-            Scaling::Llama3 { factor: factor()?, low, high, original: original(8192.0)? }
+            Scaling::Llama3 {
+                factor: factor()?,
+                low,
+                high,
+                original: original(8192.0)?,
+            }
         }
         "yarn" => {
             let factor = factor()?;
@@ -131,7 +155,13 @@ fn yarn_attention(keys: &Keys<'_>, factor: f64) -> Result<f64> {
     if let Some(given) = keys.number("attention_factor")? {
         return Ok(given);
     }
-    let term = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+    let term = |m: f64| {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * m * factor.ln() + 1.0
+        }
+    };
     let whole = keys.number("mscale_all_dim")?.unwrap_or(0.0);
     Ok(term(keys.number("mscale")?.unwrap_or(1.0)) / term(whole))
 }
@@ -145,12 +175,23 @@ impl RopeConfig {
             .map(|i| match self.scaling {
                 Scaling::None => plain(i),
                 Scaling::Linear { factor } => plain(i) / factor,
-                Scaling::Llama3 { factor, low, high, original } => {
+                Scaling::Llama3 {
+                    factor,
+                    low,
+                    high,
+                    original,
+                } => {
                     let turns = original * plain(i) / TAU;
                     let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                     plain(i) * ((1.0 - smooth) / factor + smooth)
                 }
-                Scaling::Yarn { factor, original, fast, slow, .. } => {
+                Scaling::Yarn {
+                    factor,
+                    original,
+                    fast,
+                    slow,
+                    ..
+                } => {
                     let pair = |turns: f64| {
                         pairs as f64 * (original / (turns * TAU)).ln() / self.theta.ln()
                     };
@@ -166,17 +207,23 @@ impl RopeConfig {
 
     /// The parameters of [`Array::rope`] on `device`.
     pub(crate) fn on(&self, head_dim: usize, device: &Device) -> Result<Rope> {
-        let frequencies: Vec<f32> =
-            self.frequencies(head_dim).iter().map(|f| *f as f32).collect();
+        let frequencies: Vec<f32> = self
+            .frequencies(head_dim)
+            .iter()
+            .map(|f| *f as f32)
+            .collect();
         let frequencies = Array::from_slice(&frequencies, &[frequencies.len()], device)?;
         let scale = match self.scaling {
             Scaling::Yarn { attention, .. } => attention as f32,
             _ => 1.0,
         };
-        Ok(Rope { pairing: self.pairing, frequencies, scale })
+        Ok(Rope {
+            pairing: self.pairing,
+            frequencies,
+            scale,
+        })
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -190,16 +237,30 @@ mod tests {
     }
 
     fn periods(scaling: Scaling, theta: f64, head_dim: usize, step: usize) -> Vec<f64> {
-        let rope = RopeConfig { pairing: Pairing::Halves, theta, scaling };
-        rope.frequencies(head_dim).iter().step_by(step).map(|f| 1.0 / f).collect()
+        let rope = RopeConfig {
+            pairing: Pairing::Halves,
+            theta,
+            scaling,
+        };
+        rope.frequencies(head_dim)
+            .iter()
+            .step_by(step)
+            .map(|f| 1.0 / f)
+            .collect()
     }
 
     // The known values are mlx-lm's.
     #[test]
     fn llama3_periods_are_known_ones() {
-        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
-        let known =
-            [1.0, 5.1566925, 26.59148, 137.12408, 1905.3204, 29170.658, 150424.125, 775691.0];
+        let scaling = Scaling::Llama3 {
+            factor: 8.0,
+            low: 1.0,
+            high: 4.0,
+            original: 8192.0,
+        };
+        let known = [
+            1.0, 5.1566925, 26.59148, 137.12408, 1905.3204, 29170.658, 150424.125, 775691.0,
+        ];
         close(&periods(scaling, 5e5, 128, 8), &known);
     }
 
@@ -221,19 +282,26 @@ mod tests {
     fn parsed(text: &str) -> Result<RopeConfig> {
         let value: serde_json::Value = serde_json::from_str(text).unwrap();
         let map = value.as_object().unwrap();
-        parse(&Keys { path: std::path::Path::new("config.json"), map, prefix: "" }, 32768)
+        parse(
+            &Keys {
+                path: std::path::Path::new("config.json"),
+                map,
+                prefix: "",
+            },
+            32768,
+        )
     }
 
     #[test]
     fn both_spellings_mean_the_same() {
-        let old = parsed(
-            r#"{"rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0}}"#,
-        );
+        let old = parsed(r#"{"rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0}}"#);
         let new = parsed(
             r#"{"rope_parameters": {"rope_theta": 1e6, "rope_type": "yarn", "factor": 4.0}}"#,
         );
         assert_eq!(old.as_ref().unwrap(), &new.unwrap());
-        let Scaling::Yarn { attention, .. } = old.unwrap().scaling else { panic!() };
+        let Scaling::Yarn { attention, .. } = old.unwrap().scaling else {
+            panic!()
+        };
         assert!((attention - 1.1386294).abs() < 1e-6);
     }
 
@@ -243,7 +311,10 @@ mod tests {
         assert!(parsed(text).unwrap_err().to_string().contains("rope_theta"));
         let text = r#"{"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}"#;
         let message = parsed(text).unwrap_err().to_string();
-        assert!(message.contains("\"longrope\" is not supported"), "{message}");
+        assert!(
+            message.contains("\"longrope\" is not supported"),
+            "{message}"
+        );
         assert!(parsed(r#"{"rope_scaling": {"type": "linear"}}"#).is_err());
     }
 }

@@ -48,7 +48,13 @@ impl<'a> Weights<'a> {
         device: &'a Device,
         directory: &'a Path,
     ) -> Weights<'a> {
-        Weights { checkpoint, config, device, directory, used: HashSet::new() }
+        Weights {
+            checkpoint,
+            config,
+            device,
+            directory,
+            used: HashSet::new(),
+        }
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -84,7 +90,11 @@ impl<'a> Weights<'a> {
 
     /// The bytes of a tensor, still where they are mapped.
     fn bytes(&self, tensor: &Tensor) -> Result<Bytes> {
-        let owner = self.checkpoint.files().get(tensor.file).map(|file| file.owner().clone());
+        let owner = self
+            .checkpoint
+            .files()
+            .get(tensor.file)
+            .map(|file| file.owner().clone());
         owner
             .and_then(|owner| Bytes::new(owner, tensor.range.clone()))
             .ok_or_else(|| self.wrong(tensor, "bytes inside the file".into()))
@@ -110,7 +120,12 @@ impl<'a> Weights<'a> {
     /// A table or a head of `outputs` rows of `inputs` weights.
     pub(crate) fn matrix(&mut self, layer: &str, outputs: usize, inputs: usize) -> Result<Array> {
         let rows = self.rows(layer, outputs, inputs, false)?;
-        Ok(Array::from_parts(rows.dtype, &[outputs, inputs], vec![rows.part], self.device)?)
+        Ok(Array::from_parts(
+            rows.dtype,
+            &[outputs, inputs],
+            vec![rows.part],
+            self.device,
+        )?)
     }
 
     /// Layers that read the same vector: one array of row blocks if their formats allow it, else
@@ -132,7 +147,9 @@ impl<'a> Weights<'a> {
         if rows.iter().all(alike) {
             return Ok(vec![self.linear(rows, inputs)?]);
         }
-        rows.into_iter().map(|one| self.linear(vec![one], inputs)).collect()
+        rows.into_iter()
+            .map(|one| self.linear(vec![one], inputs))
+            .collect()
     }
 
     fn linear(&self, rows: Vec<Rows>, inputs: usize) -> Result<Linear> {
@@ -173,7 +190,12 @@ impl<'a> Weights<'a> {
             }
             false => None,
         };
-        Ok(Rows { dtype, outputs, part, bias })
+        Ok(Rows {
+            dtype,
+            outputs,
+            part,
+            bias,
+        })
     }
 
     /// MLX's three tensors: `weight` (u32 words of codes), `scales`, and `biases` where the mode
@@ -189,7 +211,10 @@ impl<'a> Weights<'a> {
         let format = quantization.format(config, layer, scale_dtype)?;
         let groups = inputs / format.group();
         if inputs % format.group() != 0 {
-            let expected = format!("rows of {inputs}, a multiple of the group {}", format.group());
+            let expected = format!(
+                "rows of {inputs}, a multiple of the group {}",
+                format.group()
+            );
             return Err(self.wrong(scales, expected));
         }
         let stored = match format.has_biases() {
@@ -197,7 +222,11 @@ impl<'a> Weights<'a> {
             false => matches!(scales.dtype, Type::U8 | Type::F8E8M0 | Type::F8E4M3),
         };
         if !stored || scales.shape != [outputs, groups] {
-            let kind = if format.has_biases() { "floats" } else { "bytes" };
+            let kind = if format.has_biases() {
+                "floats"
+            } else {
+                "bytes"
+            };
             return Err(self.wrong(scales, format!("{kind} [{outputs}, {groups}] for {format}")));
         }
         let words = inputs * format.bits() / 32;
