@@ -12,8 +12,8 @@ use kiln_tokenizer::{Error, Source, Tokenizer};
 use support::{directory, golden, load};
 
 thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
     static TOTAL: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -22,7 +22,7 @@ struct Counting;
 
 impl Counting {
     fn add(size: usize) {
-        let live = LIVE.get().wrapping_add(size);
+        let live = LIVE.get() + size as isize;
         LIVE.set(live);
         PEAK.set(PEAK.get().max(live));
         TOTAL.set(TOTAL.get().wrapping_add(size));
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
+        LIVE.set(LIVE.get() - layout.size() as isize);
         // SAFETY: `pointer` came from the system's allocator with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -52,7 +52,7 @@ const TEXT: &str = "the kiln [x]y[xy] is hot, été \u{1f642}\n<s>A[c] fire</s> 
 
 /// Loads and uses one version of a file, in a thread of its own: the libraries keep caches for
 /// each thread. Says how much memory was used at most, and whether the file loaded.
-fn try_to_load(name: &str, source: Source, bytes: &[u8]) -> (usize, bool) {
+fn try_to_load(name: &str, source: Source, bytes: &[u8]) -> (isize, bool) {
     let attempt = || {
         let Ok(tokenizer) = Tokenizer::from_bytes(source, name, bytes.to_vec()) else {
             return (PEAK.get(), false);
@@ -74,7 +74,7 @@ fn survives(name: &str, source: Source) {
     let mut check = |bytes: &[u8]| {
         let (used, loads) = try_to_load(name, source, bytes);
         assert!(
-            used <= bytes.len() + (1 << 20),
+            used <= (bytes.len() + (1 << 20)) as isize,
             "{used} bytes for a file of {}",
             seed.len()
         );
