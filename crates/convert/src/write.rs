@@ -52,7 +52,7 @@ pub(crate) fn write(
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
-    let (tensors, bytes) = write_tensors(plan, into, open, progress)?;
+    let (tensors, bytes) = write_tensors(plan, into, SHARD, open, progress)?;
     let parameters: u64 = plan
         .jobs
         .iter()
@@ -96,17 +96,18 @@ pub(crate) fn write(
     })
 }
 
-/// Writes the shards and their index; says how many tensors and bytes.
+/// Writes shards of at most `limit` bytes and their index; says how many tensors and bytes.
 fn write_tensors(
     plan: &Plan,
     into: &Path,
+    limit: usize,
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<(usize, u64)> {
     let declared: Vec<Declared> = plan.jobs.iter().flat_map(Job::outputs).collect();
     let sizes: Vec<usize> = declared.iter().map(|d| d.bytes().unwrap_or(0)).collect();
     let total = sizes.iter().map(|&size| size as u64).sum();
-    let shards = plan_shards(&sizes, SHARD);
+    let shards = plan_shards(&sizes, limit);
     let mut map = BTreeMap::new();
     let mut pending = VecDeque::new();
     for (index, range) in shards.iter().enumerate() {
@@ -268,6 +269,9 @@ fn card(plan: &Plan, bits: f64, formats: &BTreeMap<String, usize>) -> String {
     for note in &plan.notes {
         card.push_str(&format!("\n* {note}"));
     }
+    if !plan.notes.is_empty() {
+        card.push('\n');
+    }
     card
 }
 
@@ -285,4 +289,78 @@ fn sizes(directory: &Path) -> Result<Vec<(String, u64)>> {
         Ok(sizes)
     };
     list().map_err(|source| read_error(directory, source).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Action;
+    use kiln_formats::{Type, safetensors};
+    use std::sync::Arc;
+
+    #[test]
+    fn tensors_beyond_the_limit_go_to_further_shards() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source.safetensors");
+        let declared = |name: &str, size| Declared {
+            name: name.to_owned(),
+            dtype: Type::U8,
+            shape: vec![size],
+        };
+        let all = [
+            declared("a", 60),
+            declared("b", 40),
+            declared("c", 1),
+            declared("d", 120),
+        ];
+        let mut writer = Writer::new(File::create(&source).unwrap(), &source, &all).unwrap();
+        for tensor in &all {
+            writer
+                .write(
+                    &tensor.name,
+                    &vec![tensor.name.as_bytes()[0]; tensor.shape[0]],
+                )
+                .unwrap();
+        }
+        writer.finish().unwrap();
+        let open = |path: &Path| Ok(Arc::new(std::fs::read(path)?) as kiln_formats::Bytes);
+        let read = |path: &Path| kiln_formats::File::new(path, open(path).unwrap());
+        let checkpoint = safetensors::read(vec![read(&source)]).unwrap();
+        let job = |tensor: &kiln_formats::Tensor| Job {
+            source: tensor.clone(),
+            name: tensor.name.clone(),
+            rows: 1,
+            k: tensor.shape[0],
+            heads: None,
+            action: Action::Copy,
+        };
+        let plan = Plan {
+            path: source.clone(),
+            jobs: checkpoint.iter().map(job).collect(),
+            checkpoint,
+            config: serde_json::Map::new(),
+            files: Vec::new(),
+            notes: Vec::new(),
+        };
+        let into = directory.path().join("into");
+        std::fs::create_dir(&into).unwrap();
+        let go_on = &mut |_: &Progress<'_>| ControlFlow::Continue(());
+        let (tensors, bytes) = write_tensors(&plan, &into, 100, &open, go_on).unwrap();
+        assert_eq!((tensors, bytes), (4, 221));
+        let written = safetensors::open(&into, &open).unwrap();
+        let shards: Vec<&Path> = written
+            .files()
+            .iter()
+            .map(kiln_formats::File::path)
+            .collect();
+        let expected: Vec<_> = (0..3)
+            .map(|index| into.join(shard_name(index, 3)))
+            .collect();
+        assert_eq!(shards, expected);
+        for (tensor, file) in written.iter().zip([0, 0, 1, 2]) {
+            assert_eq!(tensor.file, file);
+            let value = tensor.name.as_bytes()[0];
+            assert!(written.bytes(tensor).iter().all(|&byte| byte == value));
+        }
+    }
 }
