@@ -12,7 +12,7 @@ use crate::progress::Bar;
 use crate::{interrupt, output};
 use kiln::formats::{Source, sniff};
 use kiln::{Event, Generation, Model, Request, Tokenizer};
-use report::{Outcome, Timings};
+use report::{Logprob, Outcome, Timings};
 use std::path::Path;
 use std::time::Instant;
 use stream::Stream;
@@ -113,7 +113,7 @@ fn generate(
             Ok(Event::Token { id, logprob, top }) => {
                 timings.generation = start.elapsed();
                 if task.top_logprobs.is_some() {
-                    outcome.logprobs.push((id, logprob, top));
+                    outcome.logprobs.push(Logprob { id, logprob, top });
                 }
                 // The token that ends the answer is not part of it.
                 if generation.finish() != Some(kiln::Finish::Stop) {

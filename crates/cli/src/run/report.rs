@@ -11,9 +11,15 @@ use std::time::Duration;
 pub(super) struct Outcome {
     pub(super) text: String,
     pub(super) interrupted: bool,
-    /// Token, its log-probability, and the likeliest tokens with theirs.
-    pub(super) logprobs: Vec<(u32, f32, Vec<(u32, f32)>)>,
+    pub(super) logprobs: Vec<Logprob>,
     pub(super) timings: Timings,
+}
+
+/// A token's log-probability, and the likeliest tokens with theirs.
+pub(super) struct Logprob {
+    pub(super) id: u32,
+    pub(super) logprob: f32,
+    pub(super) top: Vec<(u32, f32)>,
 }
 
 /// How long it took.
@@ -109,9 +115,9 @@ fn object(task: &Run, generation: &Generation<'_>, device: &Device, outcome: &Ou
         },
     });
     if task.top_logprobs.is_some() {
-        let entries = outcome.logprobs.iter();
-        let entries = entries
-            .map(|(id, logprob, top)| json!({"token_id": id, "logprob": logprob, "top": top}));
+        let entries = outcome.logprobs.iter().map(
+            |Logprob { id, logprob, top }| json!({"token_id": id, "logprob": logprob, "top": top}),
+        );
         object["logprobs"] = entries.collect();
     }
     object

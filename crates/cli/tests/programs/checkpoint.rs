@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The token that ends an answer, and the one that begins a turn.
+/// The token that ends an answer, the one that begins a turn, and the one that the tokenizer puts
+/// before raw text.
 pub(crate) const END: u32 = 256;
 pub(crate) const TURN: u32 = 257;
+pub(crate) const BEGIN: u32 = 258;
 
 /// How many tokens a model can see.
 pub(crate) const CONTEXT: usize = 300;
@@ -71,14 +73,14 @@ impl Checkpoint {
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "vocab_size": 258,
+            "vocab_size": 259,
             "max_position_embeddings": CONTEXT,
             "rms_norm_eps": 1e-5,
             "tie_word_embeddings": true,
             "eos_token_id": END,
             "torch_dtype": "float32",
         });
-        let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![258, 32])];
+        let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vec![259, 32])];
         for layer in 0..2 {
             let layers: [(&str, &[usize]); 9] = [
                 ("self_attn.q_proj", &[32, 32]),
@@ -185,10 +187,19 @@ fn tokenizer() -> Value {
     let bytes = json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
     });
+    let sequence = json!({"Sequence": {"id": "A", "type_id": 0}});
     json!({
         "version": "1.0",
-        "added_tokens": [added(END, "<end>"), added(TURN, "<turn>")],
+        "added_tokens": [added(END, "<end>"), added(TURN, "<turn>"), added(BEGIN, "<begin>")],
         "pre_tokenizer": bytes,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<begin>", "type_id": 0}}, sequence],
+            "pair": [sequence, sequence],
+            "special_tokens": {
+                "<begin>": {"id": "<begin>", "ids": [BEGIN], "tokens": ["<begin>"]},
+            },
+        },
         "decoder": bytes,
         "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
     })

@@ -22,7 +22,7 @@ fn inspect_tells_what_a_directory_holds() {
     assert_eq!(facts["context"], CONTEXT);
     assert_eq!(
         facts["parameters"],
-        258 * 32 + 2 * (3 * 1024 + 3 * 2048 + 64) + 32
+        259 * 32 + 2 * (3 * 1024 + 3 * 2048 + 64) + 32
     );
     assert_eq!(facts["bits_per_weight"], 32.0);
     assert_eq!(facts["types"]["F32"], 20);

@@ -1,6 +1,6 @@
 //! `kiln run` and its door.
 
-use crate::checkpoint::{CONTEXT, Checkpoint, END, TURN, tiny};
+use crate::checkpoint::{BEGIN, CONTEXT, Checkpoint, END, TURN, tiny};
 use crate::process::{failed, json, keys, kiln, kiln_reading, program, stderr, stdout, succeeded};
 use serde_json::Value;
 use std::io::Read;
@@ -90,7 +90,10 @@ fn the_chat_template_is_used_unless_it_is_ignored() {
     };
     let turn = |text: &str| [bytes(text), vec![END]].concat();
     assert_eq!(rendered(&[]), [turn("user:hi"), vec![TURN]].concat());
-    assert_eq!(rendered(&["--ignore-chat-template"]), bytes("hi"));
+    assert_eq!(
+        rendered(&["--ignore-chat-template"]),
+        [vec![BEGIN], bytes("hi")].concat()
+    );
     let with_system = [turn("system:-be brief"), turn("user:hi"), vec![TURN]].concat();
     assert_eq!(rendered(&["--system-prompt", "-be brief"]), with_system);
 }
@@ -103,7 +106,10 @@ fn without_a_template_the_prompt_is_used_as_it_is() {
     }
     .write();
     let object = answer(&model.argument(), &["-p", "hi", "-m", "1"]);
-    assert_eq!(ids(&object["prompt_ids"]), bytes("hi"));
+    assert_eq!(
+        ids(&object["prompt_ids"]),
+        [vec![BEGIN], bytes("hi")].concat()
+    );
     let verbose = kiln(&[
         "run",
         "--model",
@@ -255,7 +261,7 @@ fn text_in_groups_of_tokens_is_the_same_text() {
 #[test]
 fn a_prompt_that_does_not_fit_is_refused_or_cut_where_asked() {
     let model = tiny();
-    let prompt = "x".repeat(CONTEXT - 1) + "y";
+    let prompt = "x".repeat(CONTEXT - 2) + "y";
     let arguments = ["-p", &prompt, "--ignore-chat-template", "-m", "10"];
     let refused = kiln(&[&["run", "--model", &model.argument()], &arguments[..]].concat());
     failed(
