@@ -3,8 +3,8 @@
 use super::attention_tiles::Tiles;
 use super::{Kernel, index, with_scratch};
 use crate::memory::Memory;
-use crate::simd::Isa;
-use kiln_array::{DType, Operand};
+use crate::simd::{Isa, Strided};
+use kiln_array::Operand;
 use std::ops::Range;
 
 /// Cache entries of a block. Blocks begin at its multiples, so that what a query gets does not
@@ -159,27 +159,48 @@ impl Attention {
         &self,
         queries: &mut Queries<'_>,
         start: usize,
-        (keys, values): (&[f32], &[f32]),
+        [keys, values]: [Strided<'_>; 2],
         scores: &mut [f32],
     ) {
         let Sizes { d, e, .. } = self.sizes();
         for i in 0..queries.seen.len() {
             let inside = queries.inside(i, start);
-            let q = &queries.q[i * d..(i + 1) * d];
-            for entry in inside.clone() {
-                let key = bytemuck::cast_slice(&keys[entry * d..(entry + 1) * d]);
-                scores[entry] = self.isa.dot(DType::F32, key, q);
+            if inside.is_empty() {
+                continue;
             }
+            let q = &queries.q[i * d..(i + 1) * d];
+            self.isa
+                .dots(keys.from(inside.start), q, &mut scores[inside.clone()]);
             let kept = queries.weigh(self.isa, i, start, self.scale, scores);
             let sums = &mut queries.sums[i * e..(i + 1) * e];
             if kept != 1.0 {
                 sums.iter_mut().for_each(|sum| *sum *= kept);
             }
-            for entry in inside {
-                let value = bytemuck::cast_slice(&values[entry * e..(entry + 1) * e]);
-                self.isa.add_scaled(DType::F32, scores[entry], value, sums);
-            }
+            self.isa
+                .mix(values.from(inside.start), &scores[inside], sums);
         }
+    }
+
+    /// The entries of one group from `start` on as rows where they lie, if their elements are
+    /// neighbours.
+    fn entries<'m>(
+        &self,
+        memory: &'m Memory<'_>,
+        of: &Operand,
+        group: usize,
+        start: usize,
+    ) -> Option<Strided<'m>> {
+        let (shape, strides) = (of.layout.shape(), of.layout.strides());
+        if strides[2] != 1 && shape[2] != 1 {
+            return None;
+        }
+        let first = of.layout.offset() + group * strides[0] + start * strides[1];
+        let bytes = memory.read(of.slot).get(of.dtype.row_bytes(first)..)?;
+        Some(Strided {
+            dtype: of.dtype,
+            bytes,
+            stride: of.dtype.row_bytes(strides[1]),
+        })
     }
 
     /// The keys and values of the block at `start` that any query sees, in f32. Whether register
@@ -246,13 +267,24 @@ impl Attention {
             seen,
         };
         for start in (from / ENTRIES * ENTRIES..to).step_by(ENTRIES) {
+            if tiles.is_none() {
+                let keys = self.entries(memory, &self.keys, group, start);
+                let values = self.entries(memory, &self.values, group, start);
+                if let (Some(keys), Some(values)) = (keys, values) {
+                    self.block(&mut queries, start, [keys, values], scores);
+                    continue;
+                }
+            }
             let finite = self.load(memory, group, (start, from..to), (keys, values));
             match &mut tiles {
                 Some(tiles) if finite => {
                     tiles.fill(keys, values);
                     tiles.block(&mut queries, start, self.scale);
                 }
-                _ => self.block(&mut queries, start, (keys, values), scores),
+                _ => {
+                    let rows = [Strided::floats(keys, d), Strided::floats(values, e)];
+                    self.block(&mut queries, start, rows, scores);
+                }
             }
         }
         for (i, (token, head)) in all().enumerate() {

@@ -7,8 +7,8 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx2_rows::{dequantise, matvec, order};
-use super::{Isa, Tile, scalar};
-use kiln_array::{DType, Kind, Scalar};
+use super::{Isa, Strided, Tile, scalar};
+use kiln_array::{DType, Kind, Scalar, math};
 use std::arch::x86_64::*;
 
 pub(super) static TABLE: Isa = Isa {
@@ -22,8 +22,8 @@ pub(super) static TABLE: Isa = Isa {
     sum_squares,
     max,
     exp_sum,
-    dot,
-    add_scaled,
+    dots,
+    mix,
     order,
     matvec,
     dequantise,
@@ -53,7 +53,12 @@ pub(super) fn wide<const T: u8, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m2
         return unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) };
     }
     // SAFETY: 16 bytes, any alignment.
-    let halves = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+    widened::<T>(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widened<const T: u8>(halves: __m128i) -> __m256 {
     if T == F16 {
         return _mm256_cvtph_ps(halves);
     }
@@ -65,7 +70,9 @@ pub(super) fn wide<const T: u8, const BYTES: usize>(bytes: &[u8; BYTES]) -> __m2
 #[target_feature(enable = "avx2,fma,f16c")]
 fn wide_rest<const T: u8, const BYTES: usize>(bytes: &[u8]) -> __m256 {
     let mut padded = [0; BYTES];
-    padded[..bytes.len()].copy_from_slice(bytes);
+    for i in 0..bytes.len() {
+        padded[i] = bytes[i];
+    }
     wide::<T, BYTES>(&padded)
 }
 
@@ -87,7 +94,9 @@ pub(super) fn put(out: &mut [f32; 8], values: __m256) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn floats_rest(values: &[f32]) -> __m256 {
     let mut padded = [0.0; 8];
-    padded[..values.len()].copy_from_slice(values);
+    for i in 0..values.len() {
+        padded[i] = values[i];
+    }
     floats(&padded)
 }
 
@@ -101,75 +110,118 @@ pub(super) fn total(v: __m256) -> f32 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn load(dtype: DType, bytes: &[u8], out: &mut [u32]) {
-    if dtype != DType::F16 {
-        return scalar::load(dtype, bytes, out);
-    }
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    let (out_blocks, out_rest) = bytemuck::cast_slice_mut::<u32, f32>(out).as_chunks_mut::<8>();
-    for i in 0..blocks.len().min(out_blocks.len()) {
-        put(&mut out_blocks[i], wide::<F16, 16>(&blocks[i]));
-    }
-    if !rest.is_empty() {
-        let mut last = [0.0; 8];
-        put(&mut last, wide_rest::<F16, 16>(rest));
-        out_rest
-            .iter_mut()
-            .zip(last)
-            .for_each(|(out, value)| *out = value);
+pub(super) fn load(dtype: DType, bytes: &[u8], out: &mut [u32]) {
+    match dtype {
+        DType::F16 => load_of::<F16, 16>(bytes, bytemuck::cast_slice_mut(out)),
+        DType::BF16 => load_of::<BF16, 16>(bytes, bytemuck::cast_slice_mut(out)),
+        DType::F32 => load_of::<F32, 32>(bytes, bytemuck::cast_slice_mut(out)),
+        _ => scalar::load(dtype, bytes, out),
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn halves(values: &[f32; 8]) -> __m128i {
-    _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(floats(values))
+fn load_of<const T: u8, const BYTES: usize>(bytes: &[u8], out: &mut [f32]) {
+    let (blocks, rest) = bytes.as_chunks::<BYTES>();
+    let (eights, out_rest) = out.as_chunks_mut::<8>();
+    for i in 0..blocks.len().min(eights.len()) {
+        put(&mut eights[i], wide::<T, BYTES>(&blocks[i]));
+    }
+    put_rest(out_rest, wide_rest::<T, BYTES>(rest));
+}
+
+/// The first lanes, as many as there is room for.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn put_rest(out: &mut [f32], values: __m256) {
+    let mut eight = [0.0; 8];
+    put(&mut eight, values);
+    for i in 0..out.len() {
+        out[i] = eight[i];
+    }
+}
+
+/// Eight numbers rounded to `T`, F16 or BF16.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn halves<const T: u8>(values: __m256) -> __m128i {
+    if T == F16 {
+        return _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+    }
+    let bits = _mm256_castps_si256(values);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    let rounded = _mm256_castsi256_ps(_mm256_add_epi32(bits, up));
+    // NaN stays NaN, made quiet.
+    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(values, values);
+    let quiet = _mm256_or_ps(values, _mm256_castsi256_ps(_mm256_set1_epi32(0x0040_0000)));
+    let chosen = _mm256_castps_si256(_mm256_blendv_ps(rounded, quiet, nan));
+    let top = _mm256_srli_epi32::<16>(chosen);
+    _mm_packus_epi32(
+        _mm256_castsi256_si128(top),
+        _mm256_extracti128_si256::<1>(top),
+    )
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn put_halves(out: &mut [u8; 16], values: &[f32; 8]) {
-    let halves = halves(values);
+fn put_halves(out: &mut [u8; 16], halves: __m128i) {
     // SAFETY: room for 16 bytes, any alignment.
     unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn store(dtype: DType, registers: &[u32], out: &mut [u8]) {
-    if dtype != DType::F16 {
-        return scalar::store(dtype, registers, out);
+    match dtype {
+        DType::F16 => store_of::<F16>(bytemuck::cast_slice(registers), out),
+        DType::BF16 => store_of::<BF16>(bytemuck::cast_slice(registers), out),
+        DType::U32 | DType::I32 | DType::F32 => {
+            out.copy_from_slice(bytemuck::cast_slice(registers));
+        }
+        _ => scalar::store(dtype, registers, out),
     }
-    let (blocks, rest) = bytemuck::cast_slice::<u32, f32>(registers).as_chunks::<8>();
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn store_of<const T: u8>(values: &[f32], out: &mut [u8]) {
+    let (blocks, rest) = values.as_chunks::<8>();
     let (out_blocks, out_rest) = out.as_chunks_mut::<16>();
     for i in 0..blocks.len().min(out_blocks.len()) {
-        put_halves(&mut out_blocks[i], &blocks[i]);
+        put_halves(&mut out_blocks[i], halves::<T>(floats(&blocks[i])));
     }
-    if !rest.is_empty() {
-        let (mut padded, mut last) = ([0.0; 8], [0; 16]);
-        padded[..rest.len()].copy_from_slice(rest);
-        put_halves(&mut last, &padded);
-        out_rest.copy_from_slice(&last[..2 * rest.len()]);
+    let mut last = [0; 16];
+    put_halves(&mut last, halves::<T>(floats_rest(rest)));
+    for i in 0..out_rest.len() {
+        out_rest[i] = last[i];
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn cast(from: Kind, dtype: DType, input: &[u32], out: &mut [u32]) {
-    if dtype != DType::F16 {
-        return scalar::cast(from, dtype, input, out);
+    match dtype {
+        DType::F16 | DType::BF16 => {}
+        _ => return scalar::cast(from, dtype, input, out),
     }
     scalar::cast(from, DType::F32, input, out);
-    let (blocks, rest) = bytemuck::cast_slice_mut::<u32, f32>(out).as_chunks_mut::<8>();
-    for i in 0..blocks.len() {
-        let rounded = _mm256_cvtph_ps(halves(&blocks[i]));
-        put(&mut blocks[i], rounded);
+    let out = bytemuck::cast_slice_mut(out);
+    if dtype == DType::F16 {
+        round::<F16>(out)
+    } else {
+        round::<BF16>(out)
     }
-    if !rest.is_empty() {
-        let mut padded = [0.0; 8];
-        padded[..rest.len()].copy_from_slice(rest);
-        let rounded = _mm256_cvtph_ps(halves(&padded));
-        put(&mut padded, rounded);
-        rest.copy_from_slice(&padded[..rest.len()]);
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn round<const T: u8>(values: &mut [f32]) {
+    let (eights, rest) = values.as_chunks_mut::<8>();
+    for i in 0..eights.len() {
+        let rounded = widened::<T>(halves::<T>(floats(&eights[i])));
+        put(&mut eights[i], rounded);
     }
+    let rounded = widened::<T>(halves::<T>(floats_rest(rest)));
+    put_rest(rest, rounded);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -179,22 +231,84 @@ fn apply(scalar: Scalar, kind: Kind, out: &mut [u32], from: [&[u32]; 3]) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sum(values: &[f32]) -> f32 {
-    scalar::sum(values)
+    sum_of::<false>(values)
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sum_squares(values: &[f32]) -> f32 {
-    scalar::sum_squares(values)
+    sum_of::<true>(values)
+}
+
+/// The sum of values or of their squares, each rounded before it is added.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_of<const SQUARES: bool>(values: &[f32]) -> f32 {
+    let (eights, rest) = values.as_chunks::<8>();
+    let (fours, single) = eights.as_chunks::<4>();
+    let mut sums = [_mm256_setzero_ps(); 4];
+    for i in 0..fours.len() {
+        for j in 0..4 {
+            let value = floats(&fours[i][j]);
+            let value = if SQUARES {
+                _mm256_mul_ps(value, value)
+            } else {
+                value
+            };
+            sums[j] = _mm256_add_ps(sums[j], value);
+        }
+    }
+    for i in 0..single.len() + 1 {
+        let value = if i < single.len() {
+            floats(&single[i])
+        } else {
+            floats_rest(rest)
+        };
+        let value = if SQUARES {
+            _mm256_mul_ps(value, value)
+        } else {
+            value
+        };
+        sums[0] = _mm256_add_ps(sums[0], value);
+    }
+    total(_mm256_add_ps(
+        _mm256_add_ps(sums[0], sums[1]),
+        _mm256_add_ps(sums[2], sums[3]),
+    ))
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn max(values: &[f32]) -> f32 {
-    scalar::max(values)
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut largest = _mm256_set1_ps(f32::NEG_INFINITY);
+    let mut nan = _mm256_setzero_ps();
+    for i in 0..eights.len() {
+        let value = floats(&eights[i]);
+        largest = _mm256_max_ps(largest, value);
+        nan = _mm256_or_ps(nan, _mm256_cmp_ps::<_CMP_UNORD_Q>(value, value));
+    }
+    let mut lanes = [0.0; 8];
+    put(&mut lanes, largest);
+    let mut largest = scalar::max(&lanes);
+    for i in 0..rest.len() {
+        largest = if largest > rest[i] || largest.is_nan() {
+            largest
+        } else {
+            rest[i]
+        };
+    }
+    if _mm256_movemask_ps(nan) == 0 {
+        largest
+    } else {
+        f32::NAN
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn exp_sum(values: &mut [f32], max: f32) -> f32 {
-    scalar::exp_sum(values, max)
+    for i in 0..values.len() {
+        values[i] = math::exp(values[i] - max);
+    }
+    sum_of::<false>(values)
 }
 
 #[inline]
@@ -235,29 +349,79 @@ fn dot_of<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> f32 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_scaled(dtype: DType, factor: f32, row: &[u8], y: &mut [f32]) {
-    match dtype {
-        DType::F16 => add_scaled_of::<F16, 16>(factor, row, y),
-        DType::BF16 => add_scaled_of::<BF16, 16>(factor, row, y),
-        _ => add_scaled_of::<F32, 32>(factor, row, y),
+fn dots(rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
+    match rows.dtype {
+        DType::F16 => dots_of::<F16, 16>(rows, x, out),
+        DType::BF16 => dots_of::<BF16, 16>(rows, x, out),
+        _ => dots_of::<F32, 32>(rows, x, out),
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_scaled_of<const T: u8, const BYTES: usize>(factor: f32, row: &[u8], y: &mut [f32]) {
-    let (blocks, rest) = row.as_chunks::<BYTES>();
-    let (y_blocks, y_rest) = y.as_chunks_mut::<8>();
-    let factors = _mm256_set1_ps(factor);
-    for i in 0..blocks.len().min(y_blocks.len()) {
-        let sum = _mm256_fmadd_ps(factors, wide::<T, BYTES>(&blocks[i]), floats(&y_blocks[i]));
-        put(&mut y_blocks[i], sum);
+fn dots_of<const T: u8, const BYTES: usize>(rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
+    let bytes = BYTES / 8 * x.len();
+    for i in 0..out.len() {
+        out[i] = dot_of::<T, BYTES>(&rows.bytes[i * rows.stride..][..bytes], x);
     }
-    if !rest.is_empty() {
-        let sum = _mm256_fmadd_ps(factors, wide_rest::<T, BYTES>(rest), floats_rest(y_rest));
-        let mut last = [0.0; 8];
-        put(&mut last, sum);
-        y_rest.copy_from_slice(&last[..y_rest.len()]);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn mix(rows: Strided<'_>, weights: &[f32], y: &mut [f32]) {
+    match rows.dtype {
+        DType::F16 => mix_of::<F16, 16>(rows, weights, y),
+        DType::BF16 => mix_of::<BF16, 16>(rows, weights, y),
+        _ => mix_of::<F32, 32>(rows, weights, y),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn mix_of<const T: u8, const BYTES: usize>(rows: Strided<'_>, weights: &[f32], y: &mut [f32]) {
+    let (eights, rest) = y.as_chunks_mut::<8>();
+    let mut at = 0;
+    while at + 8 <= eights.len() {
+        mix_columns::<T, BYTES, 8>(rows, weights, at * BYTES, &mut eights[at..at + 8]);
+        at += 8;
+    }
+    while at < eights.len() {
+        mix_columns::<T, BYTES, 1>(rows, weights, at * BYTES, &mut eights[at..at + 1]);
+        at += 1;
+    }
+    let mut sum = floats_rest(rest);
+    let bytes = BYTES / 8 * rest.len();
+    if bytes > 0 {
+        for i in 0..weights.len() {
+            let row = wide_rest::<T, BYTES>(&rows.bytes[i * rows.stride + at * BYTES..][..bytes]);
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(weights[i]), row, sum);
+        }
+        put_rest(rest, sum);
+    }
+}
+
+/// `COUNT` times eight columns, from byte `from` of each row on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn mix_columns<const T: u8, const BYTES: usize, const COUNT: usize>(
+    rows: Strided<'_>,
+    weights: &[f32],
+    from: usize,
+    y: &mut [[f32; 8]],
+) {
+    let mut sums = [_mm256_setzero_ps(); COUNT];
+    for j in 0..COUNT {
+        sums[j] = floats(&y[j]);
+    }
+    for i in 0..weights.len() {
+        let row = &rows.bytes[i * rows.stride + from..][..COUNT * BYTES];
+        let (row, _) = row.as_chunks::<BYTES>();
+        let weight = _mm256_set1_ps(weights[i]);
+        for j in 0..COUNT {
+            sums[j] = _mm256_fmadd_ps(weight, wide::<T, BYTES>(&row[j]), sums[j]);
+        }
+    }
+    for j in 0..COUNT {
+        put(&mut y[j], sums[j]);
     }
 }
 

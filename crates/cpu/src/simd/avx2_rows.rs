@@ -7,8 +7,8 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx2::{BF16, F16, F32, dot, floats, put, total, wide};
-use super::{Order, Vector, Weights, scalar};
+use super::avx2::{BF16, F16, F32, dot, floats, load, put, total, wide};
+use super::{Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode, Scales, e4m3};
 use std::arch::x86_64::*;
 
@@ -439,20 +439,7 @@ pub(super) fn dequantise(w: Weights<'_>, start: usize, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
-    if dtype != DType::F16 {
-        return scalar::load(dtype, bytes, bytemuck::cast_slice_mut(out));
-    }
-    let whole = out.len() / 8 * 8;
-    let (blocks, _) = bytes.as_chunks::<16>();
-    let (eights, _) = out.as_chunks_mut::<8>();
-    for i in 0..eights.len() {
-        put(&mut eights[i], wide::<F16, 16>(&blocks[i]));
-    }
-    scalar::load(
-        dtype,
-        &bytes[2 * whole..],
-        bytemuck::cast_slice_mut(&mut out[whole..]),
-    );
+    load(dtype, bytes, bytemuck::cast_slice_mut(out));
 }
 
 #[inline]

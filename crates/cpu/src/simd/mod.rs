@@ -44,6 +44,41 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// Rows of a float dtype at equal distances.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a> {
+    /// The elements' type.
+    pub(crate) dtype: DType,
+    /// From the first element of the first row on.
+    pub(crate) bytes: &'a [u8],
+    /// From one row to the next, in bytes.
+    pub(crate) stride: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Rows of `k` floats, one after the other.
+    pub(crate) fn floats(values: &'a [f32], k: usize) -> Strided<'a> {
+        let bytes = bytemuck::cast_slice(values);
+        Strided {
+            dtype: DType::F32,
+            bytes,
+            stride: DType::F32.row_bytes(k),
+        }
+    }
+
+    /// These rows without the first `count`, which are not all.
+    pub(crate) fn from(self, count: usize) -> Strided<'a> {
+        Strided {
+            bytes: &self.bytes[count * self.stride..],
+            ..self
+        }
+    }
+
+    fn hold(&self, rows: usize, k: usize) -> bool {
+        rows == 0 || (rows - 1) * self.stride + self.dtype.row_bytes(k) <= self.bytes.len()
+    }
+}
+
 /// A vector for [`Isa::matvec`].
 #[derive(Clone, Copy)]
 pub(crate) struct Vector<'a> {
@@ -88,8 +123,8 @@ pub(crate) struct Isa {
     sum_squares: unsafe fn(&[f32]) -> f32,
     max: unsafe fn(&[f32]) -> f32,
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
-    dot: unsafe fn(DType, &[u8], &[f32]) -> f32,
-    add_scaled: unsafe fn(DType, f32, &[u8], &mut [f32]),
+    dots: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
+    mix: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
     order: fn(DType) -> Order,
     matvec: unsafe fn(Weights<'_>, Vector<'_>, &mut [f32], &mut [f32]),
     dequantise: unsafe fn(Weights<'_>, usize, &mut [f32]),
@@ -242,20 +277,20 @@ impl Isa {
         unsafe { (self.exp_sum)(values, max) }
     }
 
-    /// Inner product of the elements of a float dtype with `x`.
+    /// Inner products of `out.len()` rows with `x`.
     #[inline]
-    pub(crate) fn dot(&self, dtype: DType, row: &[u8], x: &[f32]) -> f32 {
-        debug_assert_eq!(row.len(), dtype.row_bytes(x.len()));
+    pub(crate) fn dots(&self, rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
+        debug_assert!(rows.hold(out.len(), x.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
-        unsafe { (self.dot)(dtype, row, x) }
+        unsafe { (self.dots)(rows, x, out) }
     }
 
-    /// `y += factor · row` for the elements of a float dtype.
+    /// `y += Σ weight · row` over `weights.len()` rows, in order.
     #[inline]
-    pub(crate) fn add_scaled(&self, dtype: DType, factor: f32, row: &[u8], y: &mut [f32]) {
-        debug_assert_eq!(row.len(), dtype.row_bytes(y.len()));
+    pub(crate) fn mix(&self, rows: Strided<'_>, weights: &[f32], y: &mut [f32]) {
+        debug_assert!(rows.hold(weights.len(), y.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
-        unsafe { (self.add_scaled)(dtype, factor, row, y) }
+        unsafe { (self.mix)(rows, weights, y) }
     }
 
     /// How [`Isa::matvec`] wants its vector for weights of this dtype.

@@ -1,6 +1,6 @@
 //! The table for every machine, and the definitions that the others are tested against.
 
-use super::{Isa, Order, Tile, Vector, Weights};
+use super::{Isa, Order, Strided, Tile, Vector, Weights};
 use kiln_array::{DType, Kind, Scalar, math};
 
 pub(super) static TABLE: Isa = Isa {
@@ -14,8 +14,8 @@ pub(super) static TABLE: Isa = Isa {
     sum_squares,
     max,
     exp_sum,
-    dot,
-    add_scaled,
+    dots,
+    mix,
     order: |_| Order::NATURAL,
     matvec,
     dequantise,
@@ -240,14 +240,27 @@ pub(super) fn dot(dtype: DType, row: &[u8], x: &[f32]) -> f32 {
     total(partial)
 }
 
-#[inline(always)]
-pub(super) fn add_scaled(dtype: DType, factor: f32, row: &[u8], y: &mut [f32]) {
-    widened(dtype, row, |at, values| {
-        y[at..]
-            .iter_mut()
-            .zip(values)
-            .for_each(|(y, v)| *y += factor * v);
-    });
+pub(super) fn dots(rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
+    let bytes = rows.dtype.row_bytes(x.len());
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = dot(rows.dtype, &rows.bytes[i * rows.stride..][..bytes], x);
+    }
+}
+
+pub(super) fn mix(rows: Strided<'_>, weights: &[f32], y: &mut [f32]) {
+    let bytes = rows.dtype.row_bytes(y.len());
+    for (i, weight) in weights.iter().enumerate() {
+        widened(
+            rows.dtype,
+            &rows.bytes[i * rows.stride..][..bytes],
+            |at, values| {
+                y[at..]
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(y, v)| *y += weight * v);
+            },
+        );
+    }
 }
 
 pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, _: &mut [f32], out: &mut [f32]) {

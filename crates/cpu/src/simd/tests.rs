@@ -132,26 +132,32 @@ proptest! {
 
     #[test]
     fn plain_rows_agree(
-        row in prop::collection::vec(-3f32..3.0, 0..150),
+        k in 0usize..150,
+        count in 0usize..5,
+        gap in 0usize..3,
         dtype in prop::sample::select(FLOATS.to_vec()),
         shift in 0usize..8,
+        seed in any::<u32>(),
     ) {
-        let x: Vec<f32> = row.iter().rev().map(|v| v * 0.7 - 0.1).collect();
-        let mut bytes = vec![0; dtype.row_bytes(row.len())];
-        scalar().narrow(dtype, &row, &mut bytes);
+        let values = noise(seed, count * (k + gap));
+        let mut bytes = vec![0; dtype.row_bytes(values.len())];
+        scalar().narrow(dtype, &values, &mut bytes);
         let shifted = Shifted::new(&bytes, shift);
         let bytes = shifted.get(bytes.len());
-        let magnitude: f32 = row.iter().zip(&x).map(|(a, b)| (a * b).abs()).sum();
-        let bound = magnitude * (row.len() + 1) as f32 * f32::EPSILON;
+        let rows = Strided { dtype, bytes, stride: dtype.row_bytes(k + gap) };
+        let x = noise(seed ^ 1, k);
+        // Sums of at most 150 products of numbers below 1.
+        let bound = 150.0 * f32::EPSILON * 16.0;
         for isa in others() {
-            let (ours, theirs) = (isa.dot(dtype, bytes, &x), scalar().dot(dtype, bytes, &x));
-            prop_assert!((ours - theirs).abs() <= bound, "{ours} {theirs}");
+            let (mut ours, mut theirs) = (vec![0.0; count], vec![0.0; count]);
+            isa.dots(rows, &x, &mut ours);
+            scalar().dots(rows, &x, &mut theirs);
+            prop_assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() <= bound));
+            let weights = noise(seed ^ 2, count);
             let (mut ours, mut theirs) = (x.clone(), x.clone());
-            isa.add_scaled(dtype, 0.3, bytes, &mut ours);
-            scalar().add_scaled(dtype, 0.3, bytes, &mut theirs);
-            for (a, b) in ours.iter().zip(theirs) {
-                prop_assert!((a - b).abs() <= 8.0 * f32::EPSILON);
-            }
+            isa.mix(rows, &weights, &mut ours);
+            scalar().mix(rows, &weights, &mut theirs);
+            prop_assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() <= bound));
         }
     }
 
