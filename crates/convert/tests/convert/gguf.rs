@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// A GGUF file under construction.
 #[derive(Default)]
-struct File {
+pub(crate) struct File {
     metadata: Vec<u8>,
     entries: u64,
     descriptions: Vec<u8>,
@@ -150,7 +150,7 @@ fn add_tensors(file: &mut File) {
 }
 
 /// A place with such a file, changed by `change`.
-fn place(change: impl FnOnce(&mut File)) -> (Place, PathBuf) {
+pub(crate) fn place(change: impl FnOnce(&mut File)) -> (Place, PathBuf) {
     let mut file = metadata();
     add_tensors(&mut file);
     change(&mut file);

@@ -1,6 +1,7 @@
 //! Conversions of small made-up checkpoints.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod damage;
 mod directory;
 mod gguf;
 mod made;
