@@ -1,4 +1,4 @@
-//! AVX2: rows of weights of every format, times a vector and dequantised.
+//! AVX2: rows of weights of every format times a vector.
 //!
 //! Codes whose width divides 32 are taken apart in place: a lane of 32 bits holds consecutive
 //! codes, and shifting all lanes brings one code of each to its low end. The vector is stored in
@@ -7,25 +7,17 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx2::{BF16, F16, F32, dot, floats, load, put, total, wide};
+use super::avx2::{floats, total};
+use super::avx2_products::dot;
+use super::avx2_scales::{first_lanes, floats_at, start_with_biases, widen_scales};
 use super::{Order, Vector, Weights};
-use kiln_array::{DType, E2M1, Format, Mode, Scales, e4m3};
+use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
 
-static E4M3: [f32; 256] = {
-    let mut values = [0.0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        values[byte] = e4m3(byte as u8);
-        byte += 1;
-    }
-    values
-};
-
 /// How the lanes approach reads a code: an unsigned integer, E2M1 or E4M3.
-const INTEGER: u8 = 0;
-const FLOAT4: u8 = 1;
-const FLOAT8: u8 = 2;
+pub(super) const INTEGER: u8 = 0;
+pub(super) const FLOAT4: u8 = 1;
+pub(super) const FLOAT8: u8 = 2;
 
 pub(super) fn order(dtype: DType) -> Order {
     match dtype {
@@ -73,107 +65,14 @@ pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: 
     }
 }
 
-/// Eight scales as f32.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn eight_scales(format: Format, bytes: &[u8]) -> __m256 {
-    match (format.mode(), format.scales()) {
-        (_, Scales::F16) => wide::<F16, 16>(&padded(bytes)),
-        (_, Scales::BF16) => wide::<BF16, 16>(&padded(bytes)),
-        (_, Scales::F32) => wide::<F32, 32>(&padded(bytes)),
-        (Mode::Nvfp4, _) => {
-            let (bytes, mut values) = (padded::<8>(bytes), [0.0; 8]);
-            for i in 0..8 {
-                values[i] = E4M3[bytes[i] as usize];
-            }
-            floats(&values)
-        }
-        (_, Scales::U8) => {
-            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(padded(bytes)));
-            let exponents = _mm256_slli_epi32::<23>(_mm256_cvtepu8_epi32(bytes));
-            // Byte 0 is the subnormal 2^-127.
-            _mm256_castsi256_ps(_mm256_max_epu32(exponents, _mm256_set1_epi32(0x0040_0000)))
-        }
-    }
-}
-
-/// The first bytes; zeros past their end.
-#[inline]
-fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    match bytes.first_chunk() {
-        Some(bytes) => *bytes,
-        None => {
-            let mut padded = [0; N];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            padded
-        }
-    }
-}
-
-/// All scales of `bytes` as f32, and up to eight numbers after them.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
-    match (format.mode(), format.scales()) {
-        (Mode::Affine, Scales::F16) => widen(DType::F16, bytes, &mut out[..bytes.len() / 2]),
-        (Mode::Affine, Scales::BF16) => widen(DType::BF16, bytes, &mut out[..bytes.len() / 2]),
-        (Mode::Affine, _) => widen(DType::F32, bytes, &mut out[..bytes.len() / 4]),
-        (Mode::Nvfp4, _) => {
-            for i in 0..bytes.len() {
-                out[i] = E4M3[bytes[i] as usize];
-            }
-        }
-        _ => {
-            let (eights, _) = out.as_chunks_mut::<8>();
-            for i in 0..bytes.len().div_ceil(8) {
-                put(&mut eights[i], eight_scales(format, &bytes[8 * i..]));
-            }
-        }
-    }
-}
-
-/// The first `count` of eight lanes: all bits set, the others none.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn first_lanes(count: usize) -> __m256 {
-    let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), numbers))
-}
-
-/// Eight of `values` from number `at` on.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn floats_at(values: &[f32], at: usize) -> __m256 {
-    let eight = &values[at..at + 8];
-    // SAFETY: eight floats.
-    unsafe { _mm256_loadu_ps(eight.as_ptr()) }
-}
-
-/// `out = Σ bias · sum` of each row, `biases` with a margin of eight.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn start_with_biases(biases: &[f32], sums: &[f32], groups: usize, out: &mut [f32]) {
-    let whole = groups / 8 * 8;
-    // What is past a row's biases may be NaN.
-    let rest = first_lanes(groups - whole);
-    for i in 0..out.len() {
-        let biases = &biases[i * groups..];
-        let mut sum = _mm256_setzero_ps();
-        for j in (0..whole).step_by(8) {
-            sum = _mm256_fmadd_ps(floats_at(biases, j), floats_at(sums, j), sum);
-        }
-        if whole < groups {
-            let biases = _mm256_and_ps(floats_at(biases, whole), rest);
-            sum = _mm256_fmadd_ps(biases, floats_at(sums, whole), sum);
-        }
-        out[i] = total(sum);
-    }
-}
-
 /// The codes of step `m` of eight lanes as floats.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn step<const BITS: i32, const VALUES: u8>(lanes: __m256i, m: i32, table: __m256) -> __m256 {
+pub(super) fn step<const BITS: i32, const VALUES: u8>(
+    lanes: __m256i,
+    m: i32,
+    table: __m256,
+) -> __m256 {
     let right = _mm_cvtsi32_si128(m * BITS);
     match VALUES {
         INTEGER => {
@@ -193,7 +92,7 @@ fn step<const BITS: i32, const VALUES: u8>(lanes: __m256i, m: i32, table: __m256
 /// The values of E4M3 codes in the top bytes of the lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn e4m3_top(codes: __m256i) -> __m256 {
+pub(super) fn e4m3_top(codes: __m256i) -> __m256 {
     // The sign copied down four bits, cut off again; exponent and mantissa at an f32's places.
     let moved = _mm256_srai_epi32::<4>(codes);
     let bits = _mm256_and_si256(moved, _mm256_set1_epi32(0x87f0_0000u32 as i32));
@@ -213,7 +112,7 @@ fn bytes32(bytes: &[u8; 32]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn e2m1_magnitudes() -> __m256 {
+pub(super) fn e2m1_magnitudes() -> __m256 {
     floats_at(&E2M1, 0)
 }
 
@@ -358,7 +257,7 @@ impl<const BITS: usize> Spread<BITS> {
 /// The eight codes that begin at byte `at`, which 16 bytes follow.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight_codes<const BITS: usize>(codes: &[u8], at: usize) -> __m256i {
+pub(super) fn eight_codes<const BITS: usize>(codes: &[u8], at: usize) -> __m256i {
     let bytes = &codes[at..at + 16];
     // SAFETY: 16 bytes, any alignment.
     let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
@@ -373,7 +272,12 @@ fn eight_codes<const BITS: usize>(codes: &[u8], at: usize) -> __m256i {
 /// The bytes of one group's codes and at least 16 after them: from `codes` where they reach that
 /// far, else from a copy in `room`.
 #[inline]
-fn with_margin<'a>(codes: &'a [u8], at: usize, bytes: usize, room: &'a mut [u8; 160]) -> &'a [u8] {
+pub(super) fn with_margin<'a>(
+    codes: &'a [u8],
+    at: usize,
+    bytes: usize,
+    room: &'a mut [u8; 160],
+) -> &'a [u8] {
     if let Some(group) = codes.get(at..at + bytes + 16) {
         return group;
     }
@@ -414,78 +318,5 @@ fn spread<const BITS: usize>(
             sum = _mm256_fmadd_ps(_mm256_set1_ps(scales[number]), partial, sum);
         }
         out[i] += total(sum);
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dequantise(w: Weights<'_>, start: usize, out: &mut [f32]) {
-    let DType::Quantised(format) = w.dtype else {
-        let bytes = w.dtype.row_bytes(start)..w.dtype.row_bytes(start + out.len());
-        return widen(w.dtype, &w.data[bytes], out);
-    };
-    match (format.mode(), format.bits()) {
-        (Mode::Affine, 1) => dequantise_of::<1, INTEGER>(format, w, start, out),
-        (Mode::Affine, 2) => dequantise_of::<2, INTEGER>(format, w, start, out),
-        (Mode::Affine, 3) => dequantise_of::<3, INTEGER>(format, w, start, out),
-        (Mode::Affine, 4) => dequantise_of::<4, INTEGER>(format, w, start, out),
-        (Mode::Affine, 5) => dequantise_of::<5, INTEGER>(format, w, start, out),
-        (Mode::Affine, 6) => dequantise_of::<6, INTEGER>(format, w, start, out),
-        (Mode::Affine, _) => dequantise_of::<8, INTEGER>(format, w, start, out),
-        (Mode::Mxfp4 | Mode::Nvfp4, _) => dequantise_of::<4, FLOAT4>(format, w, start, out),
-        (Mode::Mxfp8, _) => dequantise_of::<8, FLOAT8>(format, w, start, out),
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
-    load(dtype, bytes, bytemuck::cast_slice_mut(out));
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dequantise_of<const BITS: usize, const VALUES: u8>(
-    format: Format,
-    w: Weights<'_>,
-    start: usize,
-    out: &mut [f32],
-) {
-    let group = format.group();
-    let bytes = group / 8 * BITS;
-    let table = e2m1_magnitudes();
-    let mut room = [0; 160];
-    let (mut scales, mut biases) = ([0.0; 8], [0.0; 8]);
-    let (eights, _) = out.as_chunks_mut::<8>();
-    let (first, per_group) = (start / group, group / 8);
-    for i in 0..eights.len() / per_group {
-        if i % 8 == 0 {
-            let from = (first + i) * format.scale_bytes();
-            put(&mut scales, eight_scales(format, &w.scales[from..]));
-            if format.has_biases() {
-                put(&mut biases, eight_scales(format, &w.biases[from..]));
-            }
-        }
-        let scale = _mm256_set1_ps(scales[i % 8]);
-        let bias = _mm256_set1_ps(biases[i % 8]);
-        let codes = with_margin(w.data, (first + i) * bytes, bytes, &mut room);
-        let out = &mut eights[i * per_group..(i + 1) * per_group];
-        for j in 0..per_group {
-            let codes = eight_codes::<BITS>(codes, j * BITS);
-            let value = match VALUES {
-                INTEGER => _mm256_cvtepi32_ps(codes),
-                FLOAT4 => step::<4, FLOAT4>(codes, 0, table),
-                _ => e4m3_top(_mm256_slli_epi32::<24>(codes)),
-            };
-            let scaled = _mm256_mul_ps(scale, value);
-            // Without a bias nothing is added: -0.0 stays.
-            put(
-                &mut out[j],
-                if VALUES == INTEGER {
-                    _mm256_add_ps(scaled, bias)
-                } else {
-                    scaled
-                },
-            );
-        }
     }
 }

@@ -1,0 +1,120 @@
+//! AVX2: the scales and biases of quantised rows.
+
+#![allow(clippy::needless_range_loop)]
+
+use super::avx2::{BF16, F16, F32, floats, load, put, total, wide};
+use kiln_array::{DType, Format, Mode, Scales, e4m3};
+use std::arch::x86_64::*;
+
+static E4M3: [f32; 256] = {
+    let mut values = [0.0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        values[byte] = e4m3(byte as u8);
+        byte += 1;
+    }
+    values
+};
+
+/// Eight scales as f32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn eight_scales(format: Format, bytes: &[u8]) -> __m256 {
+    match (format.mode(), format.scales()) {
+        (_, Scales::F16) => wide::<F16, 16>(&padded(bytes)),
+        (_, Scales::BF16) => wide::<BF16, 16>(&padded(bytes)),
+        (_, Scales::F32) => wide::<F32, 32>(&padded(bytes)),
+        (Mode::Nvfp4, _) => {
+            let (bytes, mut values) = (padded::<8>(bytes), [0.0; 8]);
+            for i in 0..8 {
+                values[i] = E4M3[bytes[i] as usize];
+            }
+            floats(&values)
+        }
+        (_, Scales::U8) => {
+            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(padded(bytes)));
+            let exponents = _mm256_slli_epi32::<23>(_mm256_cvtepu8_epi32(bytes));
+            // Byte 0 is the subnormal 2^-127.
+            _mm256_castsi256_ps(_mm256_max_epu32(exponents, _mm256_set1_epi32(0x0040_0000)))
+        }
+    }
+}
+
+/// The first bytes; zeros past their end.
+#[inline]
+fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    match bytes.first_chunk() {
+        Some(bytes) => *bytes,
+        None => {
+            let mut padded = [0; N];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            padded
+        }
+    }
+}
+
+/// All scales of `bytes` as f32, and up to eight numbers after them.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
+    match (format.mode(), format.scales()) {
+        (Mode::Affine, Scales::F16) => widen(DType::F16, bytes, &mut out[..bytes.len() / 2]),
+        (Mode::Affine, Scales::BF16) => widen(DType::BF16, bytes, &mut out[..bytes.len() / 2]),
+        (Mode::Affine, _) => widen(DType::F32, bytes, &mut out[..bytes.len() / 4]),
+        (Mode::Nvfp4, _) => {
+            for i in 0..bytes.len() {
+                out[i] = E4M3[bytes[i] as usize];
+            }
+        }
+        _ => {
+            let (eights, _) = out.as_chunks_mut::<8>();
+            for i in 0..bytes.len().div_ceil(8) {
+                put(&mut eights[i], eight_scales(format, &bytes[8 * i..]));
+            }
+        }
+    }
+}
+
+/// The first `count` of eight lanes: all bits set, the others none.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn first_lanes(count: usize) -> __m256 {
+    let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), numbers))
+}
+
+/// Eight of `values` from number `at` on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn floats_at(values: &[f32], at: usize) -> __m256 {
+    let eight = &values[at..at + 8];
+    // SAFETY: eight floats.
+    unsafe { _mm256_loadu_ps(eight.as_ptr()) }
+}
+
+/// `out = Σ bias · sum` of each row, `biases` with a margin of eight.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn start_with_biases(biases: &[f32], sums: &[f32], groups: usize, out: &mut [f32]) {
+    let whole = groups / 8 * 8;
+    // What is past a row's biases may be NaN.
+    let rest = first_lanes(groups - whole);
+    for i in 0..out.len() {
+        let biases = &biases[i * groups..];
+        let mut sum = _mm256_setzero_ps();
+        for j in (0..whole).step_by(8) {
+            sum = _mm256_fmadd_ps(floats_at(biases, j), floats_at(sums, j), sum);
+        }
+        if whole < groups {
+            let biases = _mm256_and_ps(floats_at(biases, whole), rest);
+            sum = _mm256_fmadd_ps(biases, floats_at(sums, whole), sum);
+        }
+        out[i] = total(sum);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    load(dtype, bytes, bytemuck::cast_slice_mut(out));
+}
