@@ -129,3 +129,44 @@ fn devices_lists_the_processor() {
     let output = kiln(&["devices"]);
     assert!(stdout(&output).starts_with("cpu  "), "{}", stdout(&output));
 }
+
+/// A GGUF file with a few facts about a model and one tensor of 32 zeros.
+fn gguf() -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let text = |key: &str, value: &str| [string(key), vec![8, 0, 0, 0], string(value)].concat();
+    let number = |key: &str, value: u32| {
+        [string(key), vec![4, 0, 0, 0], value.to_le_bytes().to_vec()].concat()
+    };
+    let entries = [
+        text("general.architecture", "llama"),
+        number("llama.block_count", 5),
+        number("llama.context_length", 77),
+        text("tokenizer.ggml.model", "gpt2"),
+        number("tokenizer.ggml.eos_token_id", 3),
+    ];
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend(1u64.to_le_bytes());
+    file.extend((entries.len() as u64).to_le_bytes());
+    file.extend(entries.concat());
+    file.extend(string("output_norm.weight"));
+    file.extend(1u32.to_le_bytes());
+    file.extend(32u64.to_le_bytes());
+    file.extend([0; 4 + 8]);
+    file.resize(file.len().next_multiple_of(32) + 128, 0);
+    file
+}
+
+#[test]
+fn inspect_tells_what_a_gguf_file_holds() {
+    let model = tiny();
+    let path = model.beside("model.gguf");
+    std::fs::write(&path, gguf()).unwrap();
+    let facts = json(&kiln(&["inspect", &text(&path), "--json"]));
+    assert_eq!(facts["format"], "GGUF version 3");
+    assert_eq!(facts["architecture"], "llama");
+    assert_eq!(facts["layers"], 5);
+    assert_eq!(facts["context"], 77);
+    assert_eq!(facts["parameters"], 32);
+    assert_eq!(facts["tokenizer"]["eos_ids"][0], 3);
+    assert_eq!(facts["tokenizer"]["chat_template"], false);
+}

@@ -3,6 +3,12 @@
 //! These tests are in this package because cargo tells only a package's own tests where its
 //! binaries are.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the tests' own helpers may fail, too"
+)]
+
 mod checkpoint;
 mod convert;
 mod inspect;
