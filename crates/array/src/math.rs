@@ -6,8 +6,12 @@
 /// `eˣ`, within 2 ulp; 0 below -104, infinity above 88.73.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
+    // Adding 1.5 · 2²³ leaves the nearest integer in the low bits of the sum: a conversion that
+    // vectorises, which `as i32` with its saturation does not.
+    const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-104.0, 89.0);
-    let n = (clamped * std::f32::consts::LOG2_E + 0.5).floor();
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = clamped - n * 0.693_359_4;
     let r = r - n * -2.121_944_4e-4;
     let mut y = 1.987_569_1e-4;
@@ -18,10 +22,10 @@ pub fn exp(x: f32) -> f32 {
     y = y * r + 0.5;
     let y = y * r * r + r + 1.0;
     // Two factors, because 2ⁿ itself over- or underflows before the product does.
-    let n = n as i32;
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-    let y = y * power(half) * power(n - half);
+    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = whole >> 1;
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    let y = y * power(half) * power(whole.wrapping_sub(half));
     if x.is_nan() { x } else { y }
 }
 
