@@ -1,6 +1,6 @@
 //! What a case is, and how it is run on a device.
 
-use crate::Expected;
+use crate::{Expected, same_bits};
 use kiln_array::{Array, DType, Device};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -80,6 +80,31 @@ pub fn check<C: Case>(devices: Vec<Device>) {
     }
 }
 
+/// Runs a case on devices that must give the same bits.
+pub fn agree<C: Case>(devices: Vec<Device>) {
+    let Some((first, others)) = devices.split_first() else {
+        return;
+    };
+    for subject in C::subjects() {
+        let name = std::any::type_name::<C>()
+            .rsplit("::")
+            .next()
+            .unwrap_or_default();
+        let what = format!("{name} {subject:?} on devices that must agree");
+        let values = |case: &C, device: &Device| {
+            let result = case.build(device).and_then(|result| numbers_of(&result));
+            result.map_err(|error| format!("{device}: {error}"))
+        };
+        run(&what, C::CASES.div_ceil(4), &C::any(subject), |case| {
+            let wanted = values(case, first)?;
+            others.iter().enumerate().try_for_each(|(n, device)| {
+                same_bits(&values(case, device)?, &wanted)
+                    .map_err(|difference| format!("{device}, number {n}: {difference}"))
+            })
+        });
+    }
+}
+
 /// Builds and evaluates one random case of every subject, for a device that watches.
 pub fn sample<C: Case>(device: &Device) {
     for subject in C::subjects() {
@@ -130,7 +155,8 @@ pub fn numbers_of(array: &Array) -> kiln_array::Result<Vec<f64>> {
     })
 }
 
-/// One test of each case on each device: the two lists that conformance is the product of.
+/// One test of each case on each device: the two lists that conformance is the product of; and one
+/// of each case on all the devices whose results must have the same bits.
 /// `sample_all` runs one random case of everything on a device that watches.
 #[macro_export]
 macro_rules! on_every_device {
@@ -142,6 +168,10 @@ macro_rules! on_every_device {
             cpu_poisoned: $crate::devices::poisoned,
             cpu_decomposed: $crate::devices::decomposed,
         );
+        mod cpu_alike {
+            use super::*;
+            $( #[test] fn $name() { $crate::agree::<$case>($crate::devices::alike()); } )+
+        }
         fn sample_all(device: &kiln_array::Device) {
             $( $crate::sample::<$case>(device); )+
         }

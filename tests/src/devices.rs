@@ -55,6 +55,16 @@ pub fn decomposed() -> Vec<Device> {
     vec![Device::new(Decomposed(cpu(kiln_cpu::Options::default())))]
 }
 
+/// The best instruction set with any number of threads and any options: results have the same bits.
+pub fn alike() -> Vec<Device> {
+    let threads = [1, 2, 3, 7].map(threads);
+    threads
+        .into_iter()
+        .chain(plain())
+        .chain(poisoned())
+        .collect()
+}
+
 /// The processor with these options.
 pub fn with(options: Options) -> Device {
     Device::with(cpu(kiln_cpu::Options::default()), options, None)

@@ -180,6 +180,19 @@ impl Expected {
     }
 }
 
+/// The first difference between two results, bit for bit; any NaN equals any other.
+pub fn same_bits(found: &[f64], wanted: &[f64]) -> Result<(), String> {
+    let equal = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    match found.iter().zip(wanted).position(|pair| !equal(pair)) {
+        Some(i) => Err(format!(
+            "element {i} is {:?}, not {:?}",
+            found[i], wanted[i]
+        )),
+        None if found.len() == wanted.len() => Ok(()),
+        None => Err(format!("{} elements, not {}", found.len(), wanted.len())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

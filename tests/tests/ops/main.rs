@@ -6,6 +6,7 @@ mod custom;
 mod map;
 mod matmul;
 mod moves;
+mod program;
 mod rope;
 mod rows;
 mod scalar;
@@ -15,7 +16,7 @@ kiln_tests::on_every_device! {
     map_cast: map::Cast,
     map_joined: map::Joined,
     map_with_number: map::WithNumber,
-    map_program: map::Program,
+    map_program: program::Program,
     copy: moves::Copy,
     take: moves::Take,
     take_quantised: moves::TakeQuantised,

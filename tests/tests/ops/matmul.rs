@@ -15,7 +15,13 @@ const FLOATS: [DType; 3] = [DType::F16, DType::BF16, DType::F32];
 
 /// Rows of `x`: around the edges of register tiles.
 fn tokens() -> impl Strategy<Value = usize> {
-    prop_oneof![3 => Just(1usize), 4 => 1..=9usize, 2 => 10..=40usize, 1 => Just(0usize)]
+    prop_oneof![
+        6 => Just(1usize),
+        8 => 1..=9usize,
+        4 => 10..=40usize,
+        2 => Just(0usize),
+        1 => 511..=514usize,
+    ]
 }
 
 /// Rows of weights.
@@ -25,7 +31,7 @@ fn outputs() -> impl Strategy<Value = usize> {
 
 /// Elements of a row.
 fn inputs() -> impl Strategy<Value = usize> {
-    prop_oneof![4 => 1..=20usize, 4 => 21..=140usize, 1 => 250..=520usize, 1 => Just(0usize)]
+    prop_oneof![4 => 1..=20usize, 4 => 21..=140usize, 1 => 250..=520usize, 1 => Just(0usize), 1 => Just(1025usize)]
 }
 
 /// `x · wᵀ` for `t` rows of `x` and `n` weights of `k` elements. A weight is its value and the size
@@ -61,7 +67,7 @@ pub(crate) struct Matmul {
 
 impl Case for Matmul {
     type Subject = (DType, DType);
-    const CASES: u32 = 60;
+    const CASES: u32 = 100;
 
     fn subjects() -> Vec<(DType, DType)> {
         FLOATS
@@ -146,7 +152,7 @@ fn weights(rows: &Rows, cut: usize) -> Vec<(f64, f64)> {
 
 impl Case for MatmulQuantised {
     type Subject = (Format, DType);
-    const CASES: u32 = 5;
+    const CASES: u32 = 10;
 
     fn subjects() -> Vec<(Format, DType)> {
         Format::all()
@@ -221,7 +227,7 @@ pub(crate) enum Weights {
 
 impl Case for Epilogue {
     type Subject = (Behind, DType, Option<Format>);
-    const CASES: u32 = 16;
+    const CASES: u32 = 24;
 
     fn subjects() -> Vec<(Behind, DType, Option<Format>)> {
         let q4 = Format::affine(4, 64, DType::F16).ok();

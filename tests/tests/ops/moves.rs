@@ -9,7 +9,7 @@ fn shapes() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
         Just(vec![]),
         length(2000).prop_map(|n| vec![n]),
-        (1..9usize, length(300)).prop_map(|(a, b)| vec![a, b]),
+        (1..9usize, length(5000)).prop_map(|(a, b)| vec![a, b]),
         (1..6usize, 1..9usize, 1..40usize).prop_map(|(a, b, c)| vec![a, b, c]),
         (1..4usize, 1..5usize, 1..5usize, 1..20usize).prop_map(|(a, b, c, d)| vec![a, b, c, d]),
         Just(vec![2, 0, 3]),
@@ -24,7 +24,7 @@ pub(crate) struct Copy {
 
 impl Case for Copy {
     type Subject = DType;
-    const CASES: u32 = 48;
+    const CASES: u32 = 120;
 
     fn subjects() -> Vec<DType> {
         DType::PLAIN.to_vec()
@@ -71,7 +71,7 @@ impl Take {
 
 impl Case for Take {
     type Subject = DType;
-    const CASES: u32 = 32;
+    const CASES: u32 = 80;
 
     fn subjects() -> Vec<DType> {
         DType::PLAIN.to_vec()
@@ -135,7 +135,7 @@ pub(crate) struct TakeQuantised {
 
 impl Case for TakeQuantised {
     type Subject = Format;
-    const CASES: u32 = 6;
+    const CASES: u32 = 12;
 
     fn subjects() -> Vec<Format> {
         Format::all()
@@ -202,7 +202,7 @@ impl Write {
 
 impl Case for Write {
     type Subject = DType;
-    const CASES: u32 = 48;
+    const CASES: u32 = 120;
 
     fn subjects() -> Vec<DType> {
         DType::PLAIN.to_vec()

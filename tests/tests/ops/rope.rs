@@ -31,7 +31,7 @@ impl Rope {
 
 impl Case for Rope {
     type Subject = (Pairing, DType);
-    const CASES: u32 = 80;
+    const CASES: u32 = 150;
 
     fn subjects() -> Vec<(Pairing, DType)> {
         let floats = [DType::F16, DType::BF16, DType::F32];

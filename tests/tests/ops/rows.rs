@@ -39,7 +39,7 @@ pub(crate) struct Reduce {
 
 impl Case for Reduce {
     type Subject = (Kind, DType);
-    const CASES: u32 = 40;
+    const CASES: u32 = 80;
 
     fn subjects() -> Vec<(Kind, DType)> {
         let numbers = DType::PLAIN
@@ -126,7 +126,7 @@ pub(crate) struct ArgMax {
 
 impl Case for ArgMax {
     type Subject = DType;
-    const CASES: u32 = 48;
+    const CASES: u32 = 100;
 
     fn subjects() -> Vec<DType> {
         DType::PLAIN
@@ -174,7 +174,7 @@ pub(crate) struct Softmax {
 
 impl Case for Softmax {
     type Subject = DType;
-    const CASES: u32 = 60;
+    const CASES: u32 = 150;
 
     fn subjects() -> Vec<DType> {
         FLOATS.to_vec()
@@ -239,7 +239,7 @@ fn rows(dtype: DType) -> impl Strategy<Value = Values> {
 
 impl Case for RmsNorm {
     type Subject = (DType, DType);
-    const CASES: u32 = 30;
+    const CASES: u32 = 60;
 
     fn subjects() -> Vec<(DType, DType)> {
         FLOATS
@@ -299,7 +299,7 @@ pub(crate) struct LayerNorm {
 
 impl Case for LayerNorm {
     type Subject = [DType; 3];
-    const CASES: u32 = 12;
+    const CASES: u32 = 24;
 
     fn subjects() -> Vec<[DType; 3]> {
         let pairs = RmsNorm::subjects().into_iter();

@@ -1,0 +1,217 @@
+//! What goes wrong says what, where and with which operands, and leaves things usable.
+
+use kiln_array::{
+    Array, Backend, Buffer, DType, Device, Error, Format, Memory, Op, Part, Plan, Program, Result,
+    Spec, eval,
+};
+use kiln_tests::devices;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn device() -> Device {
+    devices::best().remove(0)
+}
+
+fn message<T>(result: Result<T>) -> String {
+    result
+        .err()
+        .map_or_else(|| "no error".into(), |error| error.to_string())
+}
+
+#[test]
+fn a_wrong_product_names_operation_operands_and_line() -> Result<()> {
+    let device = device();
+    let x = Array::zeros(DType::F16, &[1, 4096], &device)?;
+    let w = Array::zeros(DType::F32, &[11008, 2048], &device)?;
+    let line = line!() + 1;
+    let message = message(x.matmul(&w));
+    let place = format!("{}:{line}", file!());
+    for part in [
+        "matmul",
+        "rows of equal length",
+        "f16[1, 4096]",
+        "f32[11008, 2048]",
+        &place,
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_operator_names_the_line_that_it_stands_in() -> Result<()> {
+    let device = device();
+    let a = Array::zeros(DType::U32, &[2], &device)?;
+    let b = Array::zeros(DType::I32, &[2], &device)?;
+    let line = line!() + 1;
+    let message = message(&a + &b);
+    for part in ["u32[2]", "i32[2]", &format!("{}:{line}", file!())] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn arrays_of_two_devices_do_not_meet() -> Result<()> {
+    let a = Array::zeros(DType::F32, &[2], &device())?;
+    let b = Array::zeros(DType::F32, &[2], &device())?;
+    assert!(message(&a + &b).contains("one device"));
+    assert!(message(eval(&[&a, &b])).contains("one device"));
+    Ok(())
+}
+
+#[test]
+fn wrong_views_and_reads_are_refused() -> Result<()> {
+    let device = device();
+    let x = Array::zeros(DType::F32, &[2, 3], &device)?;
+    let refused = [
+        message(x.slice(2, 0..1)),
+        message(x.slice(-3, 0..1)),
+        message(x.slice(1, 2..4)),
+        message(x.transpose(0, 2)),
+        message(x.reshape(&[7])),
+        message(x.reshape(&[usize::MAX, 2])),
+        message(x.broadcast(&[2, 4])),
+        message(x.split(1, 4)),
+        message(x.to_vec::<u32>()),
+        message(x.item::<f32>()),
+        message(Array::from_slice(&[1.0f32; 5], &[2, 3], &device)),
+        message(Array::from_slice(&[1.0f32], &[1, 1, 1, 1, 1], &device)),
+    ];
+    for (i, message) in refused.iter().enumerate() {
+        assert!(message.contains(file!()), "{i}: {message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn quantised_rows_are_for_products_and_tables_only() -> Result<()> {
+    let device = device();
+    let format = Format::affine(4, 32, DType::F16)?;
+    let rows = |n: usize| vec![0u8; n].into();
+    let part = Part {
+        rows: 4,
+        data: rows(64),
+        scales: Some(rows(8)),
+        biases: Some(rows(8)),
+    };
+    let dtype = DType::Quantised(format);
+    let w = Array::from_parts(dtype, &[4, 32], vec![part.clone()], &device)?;
+    assert!(message(&w + 1.0f32).contains("quantised"));
+    assert!(message(w.softmax()).contains("q4g32-f16[4, 32]"));
+    assert!(message(w.transpose(0, 1)).contains("not quantised"));
+    assert!(message(w.slice(1, 0..16)).contains("rows"));
+    assert_eq!(
+        w.slice(0, 1..3)?.cast(DType::F32)?.to_vec::<f32>()?,
+        [0.0; 64]
+    );
+    let short = Part {
+        biases: None,
+        ..part
+    };
+    assert!(message(Array::from_parts(dtype, &[4, 32], vec![short], &device)).contains("biases"));
+    Ok(())
+}
+
+/// A processor that can be told to refuse memory or to fail.
+struct Faulty {
+    cpu: kiln_cpu::Cpu,
+    full: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
+}
+
+struct Broken(Box<dyn Program>, Arc<AtomicBool>);
+
+impl Program for Broken {
+    fn run(&self, externals: &[Buffer]) -> Result<()> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(Error::Device {
+                device: "faulty".into(),
+                reason: "unplugged".into(),
+            });
+        }
+        self.0.run(externals)
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+impl Backend for Faulty {
+    fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
+        !matches!(op, Op::Reduce { .. }) && self.cpu.supports(op, inputs)
+    }
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(Error::Memory {
+                device: "faulty".into(),
+                bytes,
+            }),
+            false => self.cpu.alloc(bytes),
+        }
+    }
+    fn load(&self, spec: &Spec, rows: Vec<Part>) -> Result<Buffer> {
+        self.cpu.load(spec, rows)
+    }
+    fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
+        self.cpu.read(buffer, from, out)
+    }
+    fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
+        Ok(Box::new(Broken(
+            self.cpu.compile(plan)?,
+            self.broken.clone(),
+        )))
+    }
+    fn memory(&self) -> Memory {
+        self.cpu.memory()
+    }
+}
+
+fn faulty() -> Result<(Device, [Arc<AtomicBool>; 2])> {
+    let (full, broken) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let cpu = kiln_cpu::Cpu::new(kiln_cpu::Options::default())?;
+    let backend = Faulty {
+        cpu,
+        full: full.clone(),
+        broken: broken.clone(),
+    };
+    Ok((Device::new(backend), [full, broken]))
+}
+
+#[test]
+fn without_memory_arrays_stay_pending_and_can_be_evaluated_later() -> Result<()> {
+    let (device, [full, _]) = faulty()?;
+    let x = Array::from_slice(&[1.0f32, 2.0], &[2], &device)?;
+    let y = (&x + 1)?;
+    full.store(true, Ordering::Relaxed);
+    assert_eq!(message(y.eval()), "device faulty has no room for 8 bytes");
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(y.to_vec::<f32>()?, [2.0, 3.0]);
+    Ok(())
+}
+
+#[test]
+fn a_device_that_failed_says_so_from_then_on() -> Result<()> {
+    let (device, [_, broken]) = faulty()?;
+    let x = Array::from_slice(&[1.0f32, 2.0], &[2], &device)?;
+    let y = (&x + 1)?;
+    broken.store(true, Ordering::Relaxed);
+    assert!(message(y.eval()).contains("unplugged"));
+    broken.store(false, Ordering::Relaxed);
+    assert!(message(y.eval()).contains("unplugged"));
+    assert!(message((&x * 2)?.eval()).contains("unplugged"));
+    Ok(())
+}
+
+#[test]
+fn a_device_without_a_primitive_says_which() -> Result<()> {
+    let (device, _) = faulty()?;
+    let x = Array::from_slice(&[1.0f32, 2.0], &[2], &device)?;
+    assert!(message(x.sum(0)?.eval()).contains("no kernel for sum"));
+    assert_eq!((&x + 1)?.to_vec::<f32>()?, [2.0, 3.0]);
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! What evaluation promises: values, memory, copies, programs, errors.
+
+mod attention;
+mod errors;
+mod graphs;
+mod memory;
+mod recipe;
+mod size;
