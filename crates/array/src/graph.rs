@@ -193,7 +193,7 @@ impl Tracer<'_> {
             spec: done
                 .node
                 .upgrade()
-                .map_or_else(|| unreachable_spec(), |node| node.spec),
+                .map_or_else(unreachable_spec, |node| node.spec),
             escapes: false,
         });
         self.trace.nodes.push(done.node);

@@ -81,13 +81,9 @@ impl Layout {
     pub(crate) fn broadcast(self, shape: Shape) -> Layout {
         let missing = shape.len() - self.shape.len();
         let mut strides = [0; MAX_RANK];
-        for axis in missing..shape.len() {
-            let own = axis - missing;
-            strides[axis] = if self.shape[own] == 1 {
-                0
-            } else {
-                self.strides[own]
-            };
+        let own = self.shape.iter().zip(self.strides());
+        for (stride, (&length, &step)) in strides[missing..].iter_mut().zip(own) {
+            *stride = if length == 1 { 0 } else { step };
         }
         Layout {
             shape,
@@ -129,7 +125,7 @@ impl Layout {
             }
             strides[axis] = taken * run.1;
             taken *= shape[axis];
-            if run.0 % taken != 0 {
+            if !run.0.is_multiple_of(taken) {
                 return None;
             }
         }

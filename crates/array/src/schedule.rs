@@ -31,14 +31,17 @@ struct Place {
     last: usize,
 }
 
+/// A value and a view of it.
+type View = (usize, Layout);
+
 #[derive(Default)]
 struct Scheduler {
     values: Vec<Value>,
     places: Vec<Place>,
     /// Steps whose operands name values.
-    steps: Vec<(Op, Vec<(usize, Layout)>, usize)>,
+    steps: Vec<(Op, Vec<View>, usize)>,
     /// The copy that was made of a view, so that it is made once.
-    copied: FxHashMap<(usize, Layout), usize>,
+    copied: FxHashMap<View, usize>,
     leaf_values: Vec<usize>,
     node_values: Vec<Option<usize>>,
     /// The last item that reads each source.
@@ -137,7 +140,7 @@ impl Scheduler {
 
     /// A step that makes a view contiguous. A `shared` copy serves everyone who wants that view;
     /// one that is about to be overwritten does not.
-    fn copy(&mut self, value: usize, layout: Layout, shared: bool) -> (usize, Layout) {
+    fn copy(&mut self, value: usize, layout: Layout, shared: bool) -> View {
         let spec = Spec {
             dtype: self.values[value].spec.dtype,
             shape: layout.shape(),

@@ -180,14 +180,14 @@ impl Config {
         let layers = keys.required("num_hidden_layers")?;
         let head_dim = match keys.count("head_dim")? {
             Some(size) => size,
-            None if hidden % heads == 0 => hidden / heads,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
             None => return Err(keys.error("hidden_size", format!("a multiple of {heads} heads"))),
         };
-        if head_dim % 2 != 0 {
+        if !head_dim.is_multiple_of(2) {
             return Err(keys.error("head_dim", "an even number"));
         }
         let kv_heads = keys.count("num_key_value_heads")?.unwrap_or(heads);
-        if heads % kv_heads != 0 {
+        if !heads.is_multiple_of(kv_heads) {
             let expected = format!("a divisor of {heads} heads");
             return Err(keys.error("num_key_value_heads", expected));
         }

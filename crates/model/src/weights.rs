@@ -210,7 +210,7 @@ impl<'a> Weights<'a> {
         let scale_dtype = float(scales.dtype).unwrap_or(DType::BF16);
         let format = quantization.format(config, layer, scale_dtype)?;
         let groups = inputs / format.group();
-        if inputs % format.group() != 0 {
+        if !inputs.is_multiple_of(format.group()) {
             let expected = format!(
                 "rows of {inputs}, a multiple of the group {}",
                 format.group()
