@@ -231,20 +231,32 @@ fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()> {
         }
     }
     if dropped > 0 {
-        model
-            .notes
-            .push(format!("{dropped} tensors with rope frequencies left out"));
+        model.notes.push(format!(
+            "{} with rope frequencies left out",
+            tensors(dropped)
+        ));
     }
     if unmapped.is_empty() {
         return Ok(());
     }
     let first = unmapped[..unmapped.len().min(5)].join(", ");
     let found = match kind(&unmapped) {
-        Some(kind) => format!("{} others, as {kind} has: {first}", unmapped.len()),
-        None => format!("{} others: {first}", unmapped.len()),
+        Some(kind) => format!(
+            "{} besides, as {kind} has: {first}",
+            tensors(unmapped.len())
+        ),
+        None => format!("{} besides: {first}", tensors(unmapped.len())),
     };
     let expected = "only the tensors of a Llama model";
     Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
+}
+
+fn tensors(count: usize) -> String {
+    if count == 1 {
+        "1 tensor".into()
+    } else {
+        format!("{count} tensors")
+    }
 }
 
 /// What kind of checkpoint has tensors of such names.
@@ -366,7 +378,7 @@ fn note_casts(jobs: &[Job], notes: &mut Vec<String>) {
         }
     }
     for ((from, to), count) in casts {
-        notes.push(format!("{count} tensors of type {from} rounded to {to}"));
+        notes.push(format!("{} of type {from} rounded to {to}", tensors(count)));
     }
 }
 

@@ -375,7 +375,7 @@ fn what_could_change_the_model_is_refused() {
     );
     let message = refused(|file| file.tensor("blk.0.extra.weight", &[1], 0, &[0; 4]));
     assert!(
-        message.contains("found 1 others: blk.0.extra.weight"),
+        message.contains("found 1 tensor besides: blk.0.extra.weight"),
         "{message}"
     );
     let message = refused(|file| {

@@ -183,7 +183,9 @@ fn numbers_that_make_no_model_are_refused() {
 #[test]
 fn tensors_must_be_the_models() {
     let message = refused(|config| config["num_hidden_layers"] = json!(1));
-    assert!(message.contains("expected only the tensors of a Llama model, found 9 others"));
+    assert!(
+        message.contains("expected only the tensors of a Llama model, found 9 tensors besides")
+    );
     let message = refused(|config| config["num_hidden_layers"] = json!(3));
     let missing = r#""model.layers.2.self_attn.q_proj.weight": expected this tensor"#;
     assert!(message.contains(missing), "{message}");
@@ -202,10 +204,10 @@ fn unmapped_tensors_say_what_kind_of_checkpoint_this_is() {
         place
     };
     let message = with("model.layers.0.self_attn.q_proj.qweight").refused(&Options::default());
-    assert!(message.contains("1 others, as a GPTQ or AWQ checkpoint has: model.layers.0"));
+    assert!(message.contains("1 tensor besides, as a GPTQ or AWQ checkpoint has: model.layers.0"));
     let place = with("model.layers.0.self_attn.rotary_emb.inv_freq");
     let report = place.convert(&Options::default()).unwrap();
-    assert_eq!(report.notes, ["1 tensors with rope frequencies left out"]);
+    assert_eq!(report.notes, ["1 tensor with rope frequencies left out"]);
 }
 
 #[test]
