@@ -166,8 +166,8 @@ nobody
 {{ users | length }} {{ users | map(attribute='content') | join('|') }} {{ messages | map(attribute='role') | unique | list }}""",
     "methods": """{% for message in messages %}
 {% set c = message.content %}
-{{ c.upper() }} {{ c.lstrip() }} {{ c.rstrip('.!?') }} {{ c.startswith('H') }} {{ c.endswith('?') }} {{ c.replace('a', 'b') }} {{ c.split() }} {{ c.title() }}
-{{ message.get('name', 'anonymous') }} {{ message.items() | list }} {{ 'role' in message }} {{ message.missing is defined }} {{ message.missing }} {{ c is string }} {{ message is mapping }} {{ c[::-1] }} {{ c[-2:] }} {{ c | first }} {{ c | length }}
+{{ c.upper() }} {{ c.lstrip() }} {{ c.rstrip('.!?') }} {{ c.startswith('H') }} {{ c.endswith('?') }} {{ c.replace('a', 'b') }} {{ c.split() | join('/') }} {{ c.title() }}
+{{ message.get('name', 'anonymous') }} {% for key, value in message.items() %}{{ key }}={{ value }};{% endfor %} {{ 'role' in message }} {{ message.missing is defined }} {{ message.missing }} {{ c is string }} {{ message is mapping }} {{ c[::-1] }} {{ c[-2:] }} {{ c | first }} {{ c | length }}
 {% if not loop.last %}{{ loop.nextitem.role }}{% endif %}{% if loop.previtem is defined %}{{ loop.previtem.role }}{% endif %}
 {{ '%s-%d' | format('x', 3) }} {{ ['a', "b'c", 1, none, true] }} {{ 'q' ~ 1 ~ none ~ true }} {{ (1, 2) }} {{ c | capitalize }} {{ [1, 2, 3] | sum }} {{ 'a,b' .split(',') | last }}
 {% endfor %}""",

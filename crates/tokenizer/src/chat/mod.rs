@@ -1,15 +1,15 @@
 //! A conversation rendered by the model's chat template.
 
 mod clock;
-mod generation;
+mod guard;
 mod json;
+mod rewrite;
 
 use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error as JinjaError, ErrorKind, context};
-use minijinja_contrib::pycompat;
 use serde_json::{Map, Value};
 
 pub use clock::DateTime;
@@ -76,13 +76,22 @@ impl ChatTemplate {
         }
         jinja.set_fuel(Some(FUEL));
         jinja.set_recursion_limit(DEPTH);
-        jinja.set_unknown_method_callback(pycompat::unknown_method_callback);
+        guard::install(&mut jinja);
         jinja.add_filter("tojson", json::tojson);
         jinja.add_function("raise_exception", refuse);
         jinja.add_function("strftime_now", |format: &str| {
             DateTime::now().format(format)
         });
-        match jinja.add_template_owned(NAME, generation::without_tags(text)) {
+        let text = match rewrite::rewrite(text) {
+            Ok(text) => text,
+            Err(reason) => {
+                return Err(Error::TemplateSyntax {
+                    origin,
+                    reason: reason.to_owned(),
+                });
+            }
+        };
+        match jinja.add_template_owned(NAME, text) {
             Ok(()) => Ok(Self {
                 origin,
                 jinja,
