@@ -1,7 +1,7 @@
 //! Throughput of matmul on this machine: weights and bytes per second for one token, GFLOP/s for
 //! many.
 //!
-//! `cargo run --release -p kiln-cpu --example matvec -- [threads] [format]`
+//! `cargo run --release -p kiln-cpu --example matvec -- [threads] [format] [outputs] [inputs]`
 
 #![allow(clippy::print_stdout)]
 
@@ -9,11 +9,7 @@ use kiln_array::{Array, Bytes, DType, Device, Format, Part, Result, eval};
 use kiln_cpu::{Options, device};
 use std::time::Instant;
 
-/// Outputs and inputs of one matrix.
-const SHAPE: [usize; 2] = [1536, 576];
-
-fn matrix(dtype: DType, device: &Device) -> Result<Array> {
-    let [n, k] = SHAPE;
+fn matrix(dtype: DType, [n, k]: [usize; 2], device: &Device) -> Result<Array> {
     let plane = |bytes: usize, byte: u8| Bytes::from(vec![byte; bytes]);
     let part = match dtype {
         DType::Quantised(format) => Part {
@@ -26,7 +22,7 @@ fn matrix(dtype: DType, device: &Device) -> Result<Array> {
         },
         plain => Part::plain(n, plane(plain.row_bytes(n * k), 0x3c)),
     };
-    Array::from_parts(dtype, &SHAPE, vec![part], device)
+    Array::from_parts(dtype, &[n, k], vec![part], device)
 }
 
 /// The shortest time of as many runs as half a second holds, in seconds: other programs only ever
@@ -41,8 +37,7 @@ fn shortest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(best)
 }
 
-fn measure(dtype: DType, device: &Device) -> Result<()> {
-    let [n, k] = SHAPE;
+fn measure(dtype: DType, [n, k]: [usize; 2], device: &Device) -> Result<()> {
     let run = |matrices: &[Array], t: usize| {
         let x = Array::from_slice(&vec![0.5f32; t * k], &[t, k], device)?;
         shortest(|| {
@@ -53,9 +48,9 @@ fn measure(dtype: DType, device: &Device) -> Result<()> {
             eval(&products.iter().collect::<Vec<_>>())
         })
     };
-    let count = 32;
+    let count = (28_000_000 / (n * k)).max(2);
     let matrices = (0..count)
-        .map(|_| matrix(dtype, device))
+        .map(|_| matrix(dtype, [n, k], device))
         .collect::<Result<Vec<_>>>()?;
     let one = run(&matrices, 1)?;
     let many = run(&matrices[..2], 256)?;
@@ -75,12 +70,19 @@ fn measure(dtype: DType, device: &Device) -> Result<()> {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let threads = arguments.next().and_then(|n| n.parse().ok());
-    let only = arguments.next();
+    let only = arguments.next().unwrap_or_default();
+    let mut size = |default| {
+        arguments
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(default)
+    };
+    let shape = [size(1536), size(576)];
     let device = device(Options {
         threads,
         ..Default::default()
     })?;
-    println!("{device}; 32 matrices of {SHAPE:?}, f32 vectors");
+    println!("{device}; matrices of {shape:?}, 28 million weights, f32 vectors");
     println!(
         "{:<10} {:>8} {:>8} {:>10}",
         "weights", "G/s", "GB/s", "GFLOP/s"
@@ -93,11 +95,8 @@ fn main() -> Result<()> {
     dtypes.push(DType::Quantised(affine(4, 32)?));
     dtypes.extend([Format::MXFP4, Format::MXFP8, Format::NVFP4].map(DType::Quantised));
     for dtype in dtypes {
-        if only
-            .as_ref()
-            .is_none_or(|name| dtype.to_string().starts_with(name.as_str()))
-        {
-            measure(dtype, &device)?;
+        if dtype.to_string().starts_with(&only) {
+            measure(dtype, shape, &device)?;
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use super::{Isa, scalar};
 use kiln_array::{DType, Kind, Scalar, math};
 use std::arch::x86_64::*;
 
-pub(super) static TABLE: Isa = Isa {
+pub(super) const TABLE: Isa = Isa {
     name: "avx2",
     available,
     load,
@@ -36,7 +36,7 @@ pub(super) static TABLE: Isa = Isa {
     tile_columns: COLUMNS,
 };
 
-fn available() -> bool {
+pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")

@@ -9,7 +9,7 @@
 
 use super::avx2::{floats, total};
 use super::avx2_products::dot;
-use super::avx2_scales::{first_lanes, floats_at, start_with_biases, widen_scales};
+use super::avx2_scales::{Groups, bias_sum, first_lanes, floats_at, groups};
 use super::{Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
@@ -42,26 +42,17 @@ pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: 
         }
         return;
     };
-    let groups = w.k / format.group();
-    let (scales, biases) = room.split_at_mut(out.len() * groups + 8);
-    let bytes = out.len() * format.scale_row(w.k);
-    widen_scales(format, &w.scales[..bytes], scales);
-    if format.has_biases() {
-        widen_scales(format, &w.biases[..bytes], biases);
-        start_with_biases(biases, vector.sums, groups, out);
-    } else {
-        out.fill(0.0);
-    }
+    let groups = groups(format, w, vector.sums, out.len(), room);
     match (format.mode(), format.bits()) {
-        (Mode::Affine, 1) => lanes::<1, 32, INTEGER>(format, w, vector.x, scales, out),
-        (Mode::Affine, 2) => lanes::<2, 16, INTEGER>(format, w, vector.x, scales, out),
-        (Mode::Affine, 4) => lanes::<4, 8, INTEGER>(format, w, vector.x, scales, out),
-        (Mode::Affine, 8) => lanes::<8, 4, INTEGER>(format, w, vector.x, scales, out),
-        (Mode::Affine, 3) => spread::<3>(format, w, vector.x, scales, out),
-        (Mode::Affine, 5) => spread::<5>(format, w, vector.x, scales, out),
-        (Mode::Affine, _) => spread::<6>(format, w, vector.x, scales, out),
-        (Mode::Mxfp4 | Mode::Nvfp4, _) => lanes::<4, 8, FLOAT4>(format, w, vector.x, scales, out),
-        (Mode::Mxfp8, _) => lanes::<8, 4, FLOAT8>(format, w, vector.x, scales, out),
+        (Mode::Affine, 1) => lanes::<1, 32, INTEGER>(format, w, vector.x, groups, out),
+        (Mode::Affine, 2) => lanes::<2, 16, INTEGER>(format, w, vector.x, groups, out),
+        (Mode::Affine, 4) => lanes::<4, 8, INTEGER>(format, w, vector.x, groups, out),
+        (Mode::Affine, 8) => lanes::<8, 4, INTEGER>(format, w, vector.x, groups, out),
+        (Mode::Affine, 3) => spread::<3>(format, w, vector.x, groups, out),
+        (Mode::Affine, 5) => spread::<5>(format, w, vector.x, groups, out),
+        (Mode::Affine, _) => spread::<6>(format, w, vector.x, groups, out),
+        (Mode::Mxfp4 | Mode::Nvfp4, _) => lanes::<4, 8, FLOAT4>(format, w, vector.x, groups, out),
+        (Mode::Mxfp8, _) => lanes::<8, 4, FLOAT8>(format, w, vector.x, groups, out),
     }
 }
 
@@ -116,6 +107,19 @@ pub(super) fn e2m1_magnitudes() -> __m256 {
     floats_at(&E2M1, 0)
 }
 
+/// How far ahead of what is computed codes are fetched, in bytes. The processor's own prefetching
+/// ends at each page: on Zen 4 this is worth a third.
+const AHEAD: usize = 2048;
+
+/// Begins to fetch the cache line `AHEAD` bytes behind these.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn fetch_ahead(bytes: &[u8]) {
+    // Wherever that is: fetching ahead reads nothing and cannot fault.
+    let line = bytes.as_ptr().wrapping_add(AHEAD);
+    _mm_prefetch::<_MM_HINT_T0>(line.cast())
+}
+
 /// One piece: eight lanes of codes times `STEPS = 32 / BITS` vectors of eight elements, added to
 /// two partial sums.
 #[inline]
@@ -126,6 +130,7 @@ fn piece<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     table: __m256,
     [mut even, mut odd]: [__m256; 2],
 ) -> [__m256; 2] {
+    fetch_ahead(codes);
     let lanes = bytes32(codes);
     for half in 0..STEPS / 2 {
         let (m, n) = (2 * half, 2 * half + 1);
@@ -145,22 +150,22 @@ fn lanes<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     format: Format,
     w: Weights<'_>,
     x: &[f32],
-    scales: &[f32],
+    groups: Groups<'_>,
     out: &mut [f32],
 ) {
-    let (groups, bytes) = (w.k / format.group(), format.code_row(w.k));
+    let bytes = format.code_row(w.k);
     let lanes_per_group = format.group() / STEPS;
     let (x, _) = x.as_chunks::<8>();
     let (x, _) = x.as_chunks::<STEPS>();
     for i in 0..out.len() {
         let row = &w.data[i * bytes..(i + 1) * bytes];
-        let scales = &scales[i * groups..];
+        let scales = &groups.scales[i * groups.count..];
         let sum = if lanes_per_group >= 8 {
             whole_pieces::<BITS, STEPS, VALUES>(row, lanes_per_group / 8, x, scales)
         } else {
             split_pieces::<BITS, STEPS, VALUES>(row, lanes_per_group, x, scales)
         };
-        out[i] += total(sum);
+        out[i] = total(_mm256_add_ps(sum, bias_sum(groups, i)));
     }
 }
 
@@ -291,19 +296,18 @@ fn spread<const BITS: usize>(
     format: Format,
     w: Weights<'_>,
     x: &[f32],
-    scales: &[f32],
+    groups: Groups<'_>,
     out: &mut [f32],
 ) {
     let group = format.group();
     let bytes = group / 8 * BITS;
-    let groups = w.k / group;
     let (x, _) = x.as_chunks::<8>();
     let mut room = [0; 160];
     for i in 0..out.len() {
         let start = i * format.code_row(w.k);
-        let scales = &scales[i * groups..(i + 1) * groups];
-        let mut sum = _mm256_setzero_ps();
-        for number in 0..groups {
+        let scales = &groups.scales[i * groups.count..(i + 1) * groups.count];
+        let mut sum = bias_sum(groups, i);
+        for number in 0..groups.count {
             let codes = with_margin(w.data, start + number * bytes, bytes, &mut room);
             let x = &x[number * (group / 8)..][..group / 8];
             let mut partial = [_mm256_setzero_ps(); 2];
@@ -317,6 +321,6 @@ fn spread<const BITS: usize>(
             let partial = _mm256_add_ps(partial[0], partial[1]);
             sum = _mm256_fmadd_ps(_mm256_set1_ps(scales[number]), partial, sum);
         }
-        out[i] += total(sum);
+        out[i] = total(sum);
     }
 }

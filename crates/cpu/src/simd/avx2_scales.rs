@@ -2,7 +2,8 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx2::{BF16, F16, F32, floats, load, put, total, wide};
+use super::Weights;
+use super::avx2::{BF16, F16, F32, floats, load, put, wide};
 use kiln_array::{DType, Format, Mode, Scales, e4m3};
 use std::arch::x86_64::*;
 
@@ -56,7 +57,7 @@ fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// All scales of `bytes` as f32, and up to eight numbers after them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
+fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
     match (format.mode(), format.scales()) {
         (Mode::Affine, Scales::F16) => widen(DType::F16, bytes, &mut out[..bytes.len() / 2]),
         (Mode::Affine, Scales::BF16) => widen(DType::BF16, bytes, &mut out[..bytes.len() / 2]),
@@ -92,25 +93,70 @@ pub(super) fn floats_at(values: &[f32], at: usize) -> __m256 {
     unsafe { _mm256_loadu_ps(eight.as_ptr()) }
 }
 
-/// `out = Σ bias · sum` of each row, `biases` with a margin of eight.
+/// The scales and biases of a block of rows as f32, each with a margin of eight.
+#[derive(Clone, Copy)]
+pub(super) struct Groups<'a> {
+    /// How many a row has.
+    pub(super) count: usize,
+    /// The scales of all rows.
+    pub(super) scales: &'a [f32],
+    /// The biases; nothing for formats without.
+    biases: &'a [f32],
+    /// The sums of the vector that they meet.
+    sums: &'a [f32],
+}
+
+/// Widens what `rows` rows of `w` have, into `room`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn start_with_biases(biases: &[f32], sums: &[f32], groups: usize, out: &mut [f32]) {
-    let whole = groups / 8 * 8;
-    // What is past a row's biases may be NaN.
-    let rest = first_lanes(groups - whole);
-    for i in 0..out.len() {
-        let biases = &biases[i * groups..];
-        let mut sum = _mm256_setzero_ps();
-        for j in (0..whole).step_by(8) {
-            sum = _mm256_fmadd_ps(floats_at(biases, j), floats_at(sums, j), sum);
-        }
-        if whole < groups {
-            let biases = _mm256_and_ps(floats_at(biases, whole), rest);
-            sum = _mm256_fmadd_ps(biases, floats_at(sums, whole), sum);
-        }
-        out[i] = total(sum);
+pub(super) fn groups<'a>(
+    format: Format,
+    w: Weights<'_>,
+    sums: &'a [f32],
+    rows: usize,
+    room: &'a mut [f32],
+) -> Groups<'a> {
+    let count = w.k / format.group();
+    let bytes = rows * format.scale_row(w.k);
+    let (scales, biases) = room.split_at_mut(rows * count + 8);
+    widen_scales(format, &w.scales[..bytes], scales);
+    if !format.has_biases() {
+        return Groups {
+            count,
+            scales,
+            biases: &[],
+            sums,
+        };
     }
+    widen_scales(format, &w.biases[..bytes], biases);
+    Groups {
+        count,
+        scales,
+        biases,
+        sums,
+    }
+}
+
+/// `Σ bias · sum` of row `i`, over eight lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn bias_sum(groups: Groups<'_>, i: usize) -> __m256 {
+    let mut sum = _mm256_setzero_ps();
+    if groups.biases.is_empty() {
+        return sum;
+    }
+    let biases = &groups.biases[i * groups.count..];
+    let whole = groups.count / 8 * 8;
+    for j in (0..whole).step_by(8) {
+        sum = _mm256_fmadd_ps(floats_at(biases, j), floats_at(groups.sums, j), sum);
+    }
+    if whole < groups.count {
+        // What is past a row's biases may be NaN.
+        let inside = first_lanes(groups.count - whole);
+        let biases = _mm256_and_ps(floats_at(biases, whole), inside);
+        sum = _mm256_fmadd_ps(biases, floats_at(groups.sums, whole), sum);
+    }
+    sum
 }
 
 #[inline]

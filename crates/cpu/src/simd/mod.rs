@@ -11,6 +11,8 @@ mod avx2_products;
 mod avx2_rows;
 #[cfg(target_arch = "x86_64")]
 mod avx2_scales;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -178,7 +180,7 @@ pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
 }
 
 #[cfg(target_arch = "x86_64")]
-static TABLES: [&Isa; 2] = [&avx2::TABLE, &scalar::TABLE];
+static TABLES: [&Isa; 3] = [&avx512::TABLE, &avx2::TABLE, &scalar::TABLE];
 #[cfg(not(target_arch = "x86_64"))]
 static TABLES: [&Isa; 1] = [&scalar::TABLE];
 

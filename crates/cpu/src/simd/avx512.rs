@@ -1,0 +1,227 @@
+//! The table for AVX-512 (F, BW, VL): mat-vec of codes whose width divides 32, and the register
+//! tile. The rest is AVX2's.
+//!
+//! A piece is sixteen lanes of 32 bits; codes of up to four bits become floats by one table
+//! lookup. Loops count indices for the reason given in `avx2`.
+
+#![allow(clippy::needless_range_loop)]
+
+use super::avx2;
+use super::avx2_rows::fetch_ahead;
+use super::avx2_scales::{Groups, bias_sum, groups};
+use super::{Isa, Order, Tile, Vector, Weights};
+use kiln_array::{DType, E2M1, Format, Mode};
+use std::arch::x86_64::*;
+
+pub(super) static TABLE: Isa = Isa {
+    name: "avx512",
+    available,
+    order,
+    matvec,
+    tile,
+    tile_rows: ROWS,
+    tile_columns: COLUMNS,
+    ..avx2::TABLE
+};
+
+fn available() -> bool {
+    avx2::available()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// How codes become floats: by the low four bits, as an unsigned byte, as E4M3.
+const LOOKUP: u8 = 0;
+const BYTE: u8 = 1;
+const FLOAT8: u8 = 2;
+
+fn order(dtype: DType) -> Order {
+    let order = avx2::TABLE.order(dtype);
+    if order == Order::NATURAL {
+        order
+    } else {
+        Order { lanes: 16, ..order }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
+    let format = match w.dtype {
+        DType::Quantised(format) if 32 % format.bits() == 0 => format,
+        _ => return super::avx2_rows::matvec(w, vector, room, out),
+    };
+    let groups = groups(format, w, vector.sums, out.len(), room);
+    match (format.mode(), format.bits()) {
+        (Mode::Mxfp8, _) => lanes::<8, 4, FLOAT8>(format, w, vector.x, groups, out),
+        (_, 8) => lanes::<8, 4, BYTE>(format, w, vector.x, groups, out),
+        (_, 4) => lanes::<4, 8, LOOKUP>(format, w, vector.x, groups, out),
+        (_, 2) => lanes::<2, 16, LOOKUP>(format, w, vector.x, groups, out),
+        _ => lanes::<1, 32, LOOKUP>(format, w, vector.x, groups, out),
+    }
+}
+
+/// The values of a code's low four bits.
+fn values(format: Format) -> [f32; 16] {
+    match format.mode() {
+        Mode::Affine => std::array::from_fn(|i| (i % (1 << format.bits())) as f32),
+        _ => E2M1,
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn floats(values: &[f32; 16]) -> __m512 {
+    // SAFETY: sixteen floats.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+/// The first floats of sixteen; zeros for the others.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn first_floats(values: &[f32]) -> __m512 {
+    let used = ((1u32 << values.len().min(16)) - 1) as u16;
+    // SAFETY: only lanes inside the slice are read.
+    unsafe { _mm512_maskz_loadu_ps(used, values.as_ptr()) }
+}
+
+/// Sixteen lanes of codes; zeros past the end.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn codes(bytes: &[u8]) -> __m512i {
+    let used = if bytes.len() < 64 {
+        (1u64 << bytes.len()) - 1
+    } else {
+        u64::MAX
+    };
+    // SAFETY: only bytes inside the slice are read.
+    unsafe { _mm512_maskz_loadu_epi8(used, bytes.as_ptr().cast()) }
+}
+
+/// The codes of step `m` of all lanes as floats.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn step<const BITS: u32, const VALUES: u8>(lanes: __m512i, m: u32, table: __m512) -> __m512 {
+    match VALUES {
+        LOOKUP => {
+            let moved = _mm512_srl_epi32(lanes, _mm_cvtsi32_si128((m * BITS) as i32));
+            _mm512_permutexvar_ps(moved, table)
+        }
+        BYTE => {
+            let moved = _mm512_srl_epi32(lanes, _mm_cvtsi32_si128((m * BITS) as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(moved, _mm512_set1_epi32(0xff)))
+        }
+        _ => {
+            // As in AVX2: the sign copied down, exponent and mantissa moved to an f32's places.
+            let top = _mm512_sll_epi32(lanes, _mm_cvtsi32_si128(24 - (m * BITS) as i32));
+            let moved = _mm512_srai_epi32::<4>(top);
+            let magnitude = _mm512_and_si512(moved, _mm512_set1_epi32(0x07f0_0000));
+            let nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x07f0_0000));
+            let bits = _mm512_and_si512(moved, _mm512_set1_epi32(0x87f0_0000u32 as i32));
+            let value = _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(2f32.powi(120)));
+            _mm512_mask_blend_ps(nan, value, _mm512_set1_ps(f32::NAN))
+        }
+    }
+}
+
+/// One piece: sixteen lanes of codes times `STEPS = 32 / BITS` vectors of sixteen elements.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn piece<const BITS: u32, const STEPS: usize, const VALUES: u8>(
+    lanes: __m512i,
+    x: &[[f32; 16]; STEPS],
+    table: __m512,
+) -> __m512 {
+    let mut partial = [_mm512_setzero_ps(); 2];
+    for half in 0..STEPS / 2 {
+        for odd in 0..2 {
+            let m = 2 * half + odd;
+            let value = step::<BITS, VALUES>(lanes, m as u32, table);
+            partial[odd] = _mm512_fmadd_ps(value, floats(&x[m]), partial[odd]);
+        }
+    }
+    _mm512_add_ps(partial[0], partial[1])
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn lanes<const BITS: u32, const STEPS: usize, const VALUES: u8>(
+    format: Format,
+    w: Weights<'_>,
+    x: &[f32],
+    groups: Groups<'_>,
+    out: &mut [f32],
+) {
+    let bytes = format.code_row(w.k);
+    let table = floats(&values(format));
+    // Lane j of a piece belongs to its group j / lanes per group, a power of two.
+    let shift = (format.group() / STEPS).ilog2();
+    let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let spread = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift as i32));
+    let per_piece = (16usize >> shift).max(1);
+    let (x, _) = x.as_chunks::<16>();
+    let (x, _) = x.as_chunks::<STEPS>();
+    for i in 0..out.len() {
+        let row = &w.data[i * bytes..(i + 1) * bytes];
+        let scales = &groups.scales[i * groups.count..(i + 1) * groups.count];
+        let (pieces, rest) = row.as_chunks::<64>();
+        let x = &x[..bytes.div_ceil(64)];
+        let mut sum = _mm512_setzero_ps();
+        for number in 0..pieces.len() {
+            fetch_ahead(&pieces[number]);
+            let first = (number * 16) >> shift;
+            let scale = first_floats(&scales[first..first + per_piece]);
+            let scale = _mm512_permutexvar_ps(spread, scale);
+            let product = piece::<BITS, STEPS, VALUES>(codes(&pieces[number]), &x[number], table);
+            sum = _mm512_fmadd_ps(scale, product, sum);
+        }
+        if !rest.is_empty() {
+            let first = (pieces.len() * 16) >> shift;
+            let scale = _mm512_permutexvar_ps(spread, first_floats(&scales[first..]));
+            let product = piece::<BITS, STEPS, VALUES>(codes(rest), &x[pieces.len()], table);
+            sum = _mm512_fmadd_ps(scale, product, sum);
+        }
+        let low = _mm512_castps512_ps256(sum);
+        let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(sum, sum));
+        let both = _mm256_add_ps(low, high);
+        out[i] = avx2::total(_mm256_add_ps(both, bias_sum(groups, i)));
+    }
+}
+
+/// Rows and columns of a register tile.
+const ROWS: usize = 8;
+const COLUMNS: usize = 32;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn tile(tile: Tile<'_>, out: &mut [f32]) {
+    let (out, _) = out.as_chunks_mut::<16>();
+    let (out, _) = out.as_chunks_mut::<2>();
+    let out = &mut out[..ROWS];
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    if tile.add {
+        for row in 0..ROWS {
+            sums[row] = [floats(&out[row][0]), floats(&out[row][1])];
+        }
+    }
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for row in 0..ROWS {
+        rows[row] = &tile.weights[row * tile.stride..][..tile.k];
+    }
+    let (panel, _) = tile.panel.as_chunks::<16>();
+    let (panel, _) = panel.as_chunks::<2>();
+    let panel = &panel[..tile.k];
+    for i in 0..tile.k {
+        let x = [floats(&panel[i][0]), floats(&panel[i][1])];
+        for row in 0..ROWS {
+            let weight = _mm512_set1_ps(rows[row][i]);
+            sums[row][0] = _mm512_fmadd_ps(weight, x[0], sums[row][0]);
+            sums[row][1] = _mm512_fmadd_ps(weight, x[1], sums[row][1]);
+        }
+    }
+    for row in 0..ROWS {
+        for half in 0..2 {
+            // SAFETY: room for sixteen floats.
+            unsafe { _mm512_storeu_ps(out[row][half].as_mut_ptr(), sums[row][half]) };
+        }
+    }
+}
