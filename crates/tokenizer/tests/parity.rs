@@ -194,36 +194,10 @@ fn tokenizer_model_decodes_as_sentencepiece() {
     }
 }
 
-/// The probes that the golden script gave the tiny tokenizers.
-fn tiny_probes() -> Vec<String> {
-    let mut strings: Vec<String> = probes()
-        .into_iter()
-        .filter(|s| s.chars().count() < 60)
-        .take(120)
-        .collect();
-    strings.extend(
-        [
-            "the kiln is hot",
-            "the clay is wet and the hand is cold",
-            "a hot kiln and a cold hand",
-            "fire the clay then the kiln",
-            "Ton und Feuer, Feuer und Ton",
-            "été à la mer",
-            "\u{fb01}re",
-            "e\u{301}te\u{301}",
-            "ABA",
-            "x[x]y[xy]z",
-            "[c]hot[c]",
-            "[x][xy] [x",
-        ]
-        .map(str::to_owned),
-    );
-    strings
-}
-
 #[test]
 fn every_kind_of_tokenizer_json_equals_python() {
-    let (probes, all) = (tiny_probes(), json("tiny.ids.json"));
+    let all = json("tiny.ids.json");
+    let probes: Vec<String> = serde_json::from_value(all["probes"].clone()).unwrap();
     for name in [
         "tiny_first.json",
         "tiny_always.json",

@@ -2,7 +2,7 @@
 
 use super::SentencePiece;
 
-fn golden(name: &str) -> Vec<u8> {
+fn golden_bytes(name: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -10,11 +10,11 @@ fn golden(name: &str) -> Vec<u8> {
 }
 
 fn json(name: &str) -> serde_json::Value {
-    serde_json::from_slice(&golden(name)).unwrap()
+    serde_json::from_slice(&golden_bytes(name)).unwrap()
 }
 
 fn load(name: &str) -> SentencePiece {
-    SentencePiece::new(name, golden(name), Vec::new(), false).unwrap()
+    SentencePiece::new(name, golden_bytes(name), Vec::new(), false).unwrap()
 }
 
 #[test]
@@ -27,6 +27,25 @@ fn plain_text_equals_sentencepiece() {
         assert_eq!(ids.len(), 1000);
         for (probe, ids) in probes.iter().zip(&ids) {
             assert_eq!(&model.plain(probe).unwrap(), ids, "{name} {probe:?}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_model_equals_sentencepiece() {
+    let golden = json("tiny.ids.json");
+    let probes: Vec<String> = serde_json::from_value(golden["probes"].clone()).unwrap();
+    for name in ["tiny_bpe", "tiny_unigram"] {
+        let rows: Vec<Vec<u32>> = serde_json::from_value(golden[name]["ids"].clone()).unwrap();
+        let texts: Vec<String> = serde_json::from_value(golden[name]["texts"].clone()).unwrap();
+        let file = format!("{name}.model");
+        let model = load(&file);
+        let whole =
+            crate::Tokenizer::from_bytes(crate::Source::Model, &file, golden_bytes(&file)).unwrap();
+        assert_eq!(rows.len(), probes.len());
+        for ((probe, row), text) in probes.iter().zip(&rows).zip(&texts) {
+            assert_eq!(&model.plain(probe).unwrap(), row, "{name} {probe:?}");
+            assert_eq!(&whole.decode(row, true).unwrap(), text, "{name} {row:?}");
         }
     }
 }
