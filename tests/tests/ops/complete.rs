@@ -7,7 +7,7 @@ use kiln_array::{
 };
 use kiln_tests::devices;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One operation at dtypes, or one instruction of a map at a kind, as text.
 type Seen = BTreeSet<String>;
@@ -47,7 +47,7 @@ fn seen() -> Seen {
     let seen = Arc::new(Mutex::new(Seen::new()));
     let record = seen.clone();
     let observer = move |plan: &Plan| {
-        let mut record = record.lock().unwrap();
+        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         for Step { op, inputs } in plan.steps.iter().map(Step::new) {
             if let Op::Map(expr) = op {
                 record.extend(instructions(expr, &inputs));
@@ -61,7 +61,7 @@ fn seen() -> Seen {
         cache: false,
     };
     crate::sample_all(&devices::watched(options, Box::new(observer)));
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.clone()
 }
 
@@ -181,7 +181,7 @@ fn wanted() -> Seen {
                 })
             };
             let specs: Option<Vec<Spec>> = combination.iter().zip(&shapes).map(spec).collect();
-            if op.infer(&specs.unwrap()).is_ok() {
+            if specs.is_some_and(|specs| op.infer(&specs).is_ok()) {
                 wanted.insert(step(&op, &combination));
             }
         }

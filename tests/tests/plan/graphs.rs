@@ -150,3 +150,35 @@ fn plans_keep_their_promises() {
         },
     );
 }
+
+#[test]
+fn threads_that_share_a_device_get_their_own_values() {
+    let alone = devices::plain().remove(0);
+    let shared = devices::best().remove(0);
+    run(
+        "shared devices",
+        20,
+        &(Recipe::any(), any::<u64>()),
+        |(recipe, seed)| {
+            let seeds: Vec<u64> = (0..4).map(|n| seed.wrapping_add(n)).collect();
+            let check = |seed: u64| {
+                let found = recipe
+                    .run(&shared, seed, false)
+                    .map_err(|e| e.to_string())?;
+                same(
+                    &found,
+                    &recipe.run(&alone, seed, true).map_err(|e| e.to_string())?,
+                )
+            };
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = seeds
+                    .iter()
+                    .map(|&seed| scope.spawn(move || check(seed)))
+                    .collect();
+                threads
+                    .into_iter()
+                    .try_for_each(|t| t.join().unwrap_or(Err("a panic".into())))
+            })
+        },
+    );
+}
