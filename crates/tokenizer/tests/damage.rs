@@ -1,6 +1,6 @@
 //! Damaged files: every byte changed, every truncation. Nothing panics or aborts, and nothing
 //! allocates more than the file's size and a megabyte.
-
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 #![allow(unsafe_code, reason = "a counting allocator cannot be written without")]
 
 mod support;

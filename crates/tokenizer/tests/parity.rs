@@ -1,4 +1,5 @@
 //! Ids and texts are those of Python's libraries, for 1,000 probe strings.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

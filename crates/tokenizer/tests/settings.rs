@@ -1,4 +1,5 @@
 //! What the files next to a tokenizer change.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Chat templates give the text that Python's jinja2 gives, or fail in the same way.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 
