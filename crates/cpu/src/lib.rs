@@ -3,6 +3,17 @@
 //! [`device`] gives a device on which arrays are computed by the processor's own vector
 //! instructions, chosen at run time, on a private team of threads. Results have the same bits for
 //! every number of threads. Loaded rows stay where they are, at any alignment.
+//!
+//! ```
+//! use kiln_array::Array;
+//!
+//! # fn main() -> kiln_array::Result<()> {
+//! let device = kiln_cpu::device(Default::default())?;
+//! let x = Array::from_slice(&[3.0f32, 4.0], &[1, 2], &device)?;
+//! assert_eq!(x.matmul(&x)?.item::<f32>()?, 25.0);
+//! # Ok(())
+//! # }
+//! ```
 
 #![deny(unsafe_code)]
 

@@ -9,7 +9,7 @@
 
 use super::avx2::{floats, total};
 use super::avx2_products::dot;
-use super::avx2_scales::{Groups, bias_sum, first_lanes, floats_at, groups};
+use super::avx2_scales::{AHEAD, Groups, bias_sum, fetch_ahead, first_lanes, floats_at, groups};
 use super::{Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
@@ -107,19 +107,6 @@ pub(super) fn e2m1_magnitudes() -> __m256 {
     floats_at(&E2M1, 0)
 }
 
-/// How far ahead of what is computed codes are fetched, in bytes. The processor's own prefetching
-/// ends at each page: on Zen 4 this is worth a third.
-const AHEAD: usize = 2048;
-
-/// Begins to fetch the cache line `AHEAD` bytes behind these.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn fetch_ahead(bytes: &[u8]) {
-    // Wherever that is: fetching ahead reads nothing and cannot fault.
-    let line = bytes.as_ptr().wrapping_add(AHEAD);
-    _mm_prefetch::<_MM_HINT_T0>(line.cast())
-}
-
 /// One piece: eight lanes of codes times `STEPS = 32 / BITS` vectors of eight elements, added to
 /// two partial sums.
 #[inline]
@@ -130,7 +117,7 @@ fn piece<const BITS: i32, const STEPS: usize, const VALUES: u8>(
     table: __m256,
     [mut even, mut odd]: [__m256; 2],
 ) -> [__m256; 2] {
-    fetch_ahead(codes);
+    fetch_ahead(codes, AHEAD);
     let lanes = bytes32(codes);
     for half in 0..STEPS / 2 {
         let (m, n) = (2 * half, 2 * half + 1);

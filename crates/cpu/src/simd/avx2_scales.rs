@@ -7,6 +7,19 @@ use super::avx2::{BF16, F16, F32, floats, load, put, wide};
 use kiln_array::{DType, Format, Mode, Scales, e4m3};
 use std::arch::x86_64::*;
 
+/// How far ahead of what is computed codes are fetched, in bytes. The processor's own prefetching
+/// ends at each page: on Zen 4 this is worth a third.
+pub(super) const AHEAD: usize = 2048;
+
+/// Begins to fetch the cache line `distance` bytes behind the first of these.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn fetch_ahead(bytes: &[u8], distance: usize) {
+    // Wherever that is: fetching ahead reads nothing and cannot fault.
+    let line = bytes.as_ptr().wrapping_add(distance);
+    _mm_prefetch::<_MM_HINT_T0>(line.cast())
+}
+
 static E4M3: [f32; 256] = {
     let mut values = [0.0; 256];
     let mut byte = 0;
@@ -58,6 +71,10 @@ fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
+    // The next block's scales, which usually lie behind these.
+    for line in (0..bytes.len()).step_by(64) {
+        fetch_ahead(bytes, bytes.len() + line);
+    }
     match (format.mode(), format.scales()) {
         (Mode::Affine, Scales::F16) => widen(DType::F16, bytes, &mut out[..bytes.len() / 2]),
         (Mode::Affine, Scales::BF16) => widen(DType::BF16, bytes, &mut out[..bytes.len() / 2]),

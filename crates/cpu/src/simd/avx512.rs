@@ -7,8 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx2;
-use super::avx2_rows::fetch_ahead;
-use super::avx2_scales::{Groups, bias_sum, groups};
+use super::avx2_scales::{AHEAD, Groups, bias_sum, fetch_ahead, groups};
 use super::{Isa, Order, Tile, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
@@ -168,7 +167,7 @@ fn lanes<const BITS: u32, const STEPS: usize, const VALUES: u8>(
         let x = &x[..bytes.div_ceil(64)];
         let mut sum = _mm512_setzero_ps();
         for number in 0..pieces.len() {
-            fetch_ahead(&pieces[number]);
+            fetch_ahead(&pieces[number], AHEAD);
             let first = (number * 16) >> shift;
             let scale = first_floats(&scales[first..first + per_piece]);
             let scale = _mm512_permutexvar_ps(spread, scale);
