@@ -18,6 +18,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 OUT = Path(__file__).resolve().parents[2] / "crates/tokenizer/tests/golden"
 NOW = datetime(2024, 2, 5, 9, 7, 3)
+DATES = [
+    datetime(2024, 2, 29, 0, 0, 0), datetime(2023, 12, 31, 12, 30, 59), datetime(2000, 3, 1, 13, 5, 9), datetime(1999, 1, 3, 23, 59, 1), datetime(2100, 10, 10, 11, 1, 1),
+]
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
 
 
@@ -219,8 +222,12 @@ def main():
                         row["message"] = str(error)
                     rows.append(row)
         results[name] = rows
+    directives = "%Y %y %m %-m %d %-d %e %H %-H %I %-I %k %l %M %S %j %p %B %b %h %A %a %w %u %F %T %R %D %x %X %c %% é"
+    dates = []
+    for date in DATES:
+        dates.append([list(date.timetuple()[:6]), date.strftime(directives)])
     now = {"year": NOW.year, "month": NOW.month, "day": NOW.day, "hour": NOW.hour, "minute": NOW.minute, "second": NOW.second}
-    golden = {"now": now, "special": SPECIAL, "templates": TEMPLATES, "conversations": conversations, "results": results}
+    golden = {"now": now, "directives": directives, "dates": dates, "special": SPECIAL, "templates": TEMPLATES, "conversations": conversations, "results": results}
     (OUT / "templates.json").write_text(json.dumps(golden, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     for name, rows in results.items():
         errors = [row["error"] for row in rows if "error" in row]

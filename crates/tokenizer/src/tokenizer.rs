@@ -40,7 +40,6 @@ impl fmt::Display for Source {
 }
 
 /// Turns text into token ids and back. `Send + Sync`.
-#[derive(Debug)]
 pub struct Tokenizer {
     source: Source,
     origin: String,
@@ -51,6 +50,16 @@ pub struct Tokenizer {
     ends: Ends,
     special_tokens: Map<String, Value>,
     template: Option<(String, String)>,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Tokenizer");
+        shown
+            .field("source", &self.source)
+            .field("vocab_size", &self.vocab_size());
+        shown.finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

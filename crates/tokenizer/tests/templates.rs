@@ -196,3 +196,30 @@ fn a_raised_exception_carries_its_message() {
         "test: the chat template refuses the conversation: only for potters"
     );
 }
+
+#[test]
+fn dates_are_written_as_strftime_writes_them() {
+    let golden = json("templates.json");
+    let template = format!("{{{{ strftime_now('{}') }}}}", text(&golden["directives"]));
+    let dates = golden["dates"].as_array().unwrap();
+    assert_eq!(dates.len(), 5);
+    for row in dates {
+        let [year, month, day, hour, minute, second]: [u32; 6] =
+            serde_json::from_value(row[0].clone()).unwrap();
+        let now = DateTime {
+            year: year as i32,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+        };
+        let template = ChatTemplate::new("test", &template).unwrap().at(now);
+        assert_eq!(
+            template.render(&[], false, &Map::new()).unwrap(),
+            text(&row[1])
+        );
+    }
+    let today = render("{{ strftime_now('%Y') }}").unwrap();
+    assert!(today.parse::<i32>().unwrap() >= 2024, "{today}");
+}
