@@ -14,8 +14,9 @@
 //! * **Templates.** [`Tokenizer::chat_template`] gives the model's own [`ChatTemplate`], which
 //!   renders as Python's jinja2 does in transformers' settings.
 //!
-//! A file can never cause a panic or unbounded memory: what the libraries below would not survive
-//! is refused before they see it.
+//! A file can never cause a panic: what the libraries below would not survive is refused before
+//! they see it. What a tokenizer takes is bounded by its file. A chat template runs ten million
+//! instructions at most; the length of the texts it builds meanwhile is not limited.
 
 #![forbid(unsafe_code)]
 

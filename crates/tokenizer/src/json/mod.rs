@@ -70,15 +70,7 @@ impl Json {
                 file: file.to_owned(),
                 reason: error.to_string(),
             })?;
-        for token in &outline.added_tokens {
-            if tokenizer.token_to_id(&token.content) != Some(token.id) {
-                return Err(Error::Malformed {
-                    file: format!("{file}: added token {:?}", token.content),
-                    expected: format!("to get the id {} that it asks for", token.id),
-                    found: format!("{:?}", tokenizer.token_to_id(&token.content)),
-                });
-            }
-        }
+        check.added_tokens(&outline, &tokenizer)?;
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
@@ -203,6 +195,20 @@ impl Check<'_> {
                 expected: "an id for each token".to_owned(),
                 found: format!("two tokens with id {id}"),
             });
+        }
+        Ok(())
+    }
+
+    /// The library gives added tokens the next free ids, whatever the file asks for.
+    fn added_tokens(&self, outline: &Outline, tokenizer: &tokenizers::Tokenizer) -> Result<()> {
+        for token in &outline.added_tokens {
+            if tokenizer.token_to_id(&token.content) != Some(token.id) {
+                return Err(Error::Malformed {
+                    file: format!("{}: added token {:?}", self.file, token.content),
+                    expected: format!("to get the id {} that it asks for", token.id),
+                    found: format!("{:?}", tokenizer.token_to_id(&token.content)),
+                });
+            }
         }
         Ok(())
     }

@@ -65,42 +65,7 @@ impl SentencePiece {
                 found: format!("{} after loading", prefixed.len()),
             });
         }
-        let mut tokens: BTreeMap<u32, Added> = checked
-            .pieces()
-            .filter(|(.., kind)| matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined))
-            .map(|(id, text, kind)| {
-                let special = kind != Kind::UserDefined;
-                (
-                    id,
-                    Added {
-                        id,
-                        text: text.to_owned(),
-                        special,
-                        strips: false,
-                    },
-                )
-            })
-            .collect();
-        for token in added {
-            let known = checked
-                .piece(token.id)
-                .is_none_or(|(text, _)| text == token.text);
-            if token.text.is_empty() || !known {
-                return Err(Error::Malformed {
-                    file: format!("{file}: added token {}", token.id),
-                    expected: "the text that the model has, or an id beyond it".to_owned(),
-                    found: format!("{:?}", token.text),
-                });
-            }
-            if token.strips {
-                return Err(Error::Unsupported {
-                    file: format!("{file}: added token {:?}", token.text),
-                    what: "a token that takes the spaces around it".to_owned(),
-                    advice: "use the model's tokenizer.json".to_owned(),
-                });
-            }
-            tokens.insert(token.id, token);
-        }
+        let tokens = special_tokens(file, &checked, added)?;
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(tokens.values().map(|token| &token.text))
@@ -223,6 +188,51 @@ impl SentencePiece {
             .map_or(0, |(&id, _)| id as usize + 1);
         self.checked.len().max(beyond)
     }
+}
+
+/// The tokens that are found in text before all else, by id: the model's own and `added`.
+fn special_tokens(
+    file: &str,
+    checked: &Checked,
+    added: Vec<Added>,
+) -> Result<BTreeMap<u32, Added>> {
+    let mut tokens: BTreeMap<u32, Added> = checked
+        .pieces()
+        .filter(|(.., kind)| matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined))
+        .map(|(id, text, kind)| {
+            let special = kind != Kind::UserDefined;
+            (
+                id,
+                Added {
+                    id,
+                    text: text.to_owned(),
+                    special,
+                    strips: false,
+                },
+            )
+        })
+        .collect();
+    for token in added {
+        let known = checked
+            .piece(token.id)
+            .is_none_or(|(text, _)| text == token.text);
+        if token.text.is_empty() || !known {
+            return Err(Error::Malformed {
+                file: format!("{file}: added token {}", token.id),
+                expected: "the text that the model has, or an id beyond it".to_owned(),
+                found: format!("{:?}", token.text),
+            });
+        }
+        if token.strips {
+            return Err(Error::Unsupported {
+                file: format!("{file}: added token {:?}", token.text),
+                what: "a token that takes the spaces around it".to_owned(),
+                advice: "use the model's tokenizer.json".to_owned(),
+            });
+        }
+        tokens.insert(token.id, token);
+    }
+    Ok(tokens)
 }
 
 fn load(file: &str, bytes: &[u8]) -> Result<SentencePieceProcessor> {
