@@ -13,6 +13,8 @@ mod scalar;
 
 kiln_tests::on_every_device! {
     map: map::Function,
+    map_quotient: map::Quotient,
+    map_select: map::Select,
     map_cast: map::Cast,
     map_joined: map::Joined,
     map_with_number: map::WithNumber,

@@ -1,8 +1,8 @@
 //! Elementwise functions: the whole table, casts, promotion, numbers, random programs.
 
 use crate::scalar::{apply, result};
-use kiln_array::{Array, DType, Device, Expr, Op, Result, Scalar};
-use kiln_tests::numbers::{round, stored};
+use kiln_array::{Array, DType, Device, Expr, Instr, Op, Result, Scalar};
+use kiln_tests::numbers::stored;
 use kiln_tests::{Case, Expected, Numbers, Span, Values, length, view};
 use proptest::prelude::*;
 
@@ -69,28 +69,27 @@ impl Case for Function {
     }
 
     fn build(&self, device: &Device) -> Result<Array> {
-        let arrays = on(&self.operands, device)?;
-        match (&arrays[..], self.f) {
-            ([x], _) => x.unary(self.f),
-            ([a, b], _) => a.binary(self.f, b),
-            ([c, a, b], Scalar::Select) => c.select(a, b),
-            _ => Array::make(Op::Copy, arrays),
-        }
+        let count = self.f.arity() as u8;
+        let mut code: Vec<Instr> = (0..count).map(Instr::Input).collect();
+        code.push(Instr::Apply(
+            self.f,
+            [0, 1.min(count - 1), 2.min(count - 1)],
+        ));
+        code.push(Instr::Cast(
+            result(self.f, self.dtype).unwrap_or(self.dtype),
+            count,
+        ));
+        let expr = Expr::new(count as usize, &code, &[]);
+        Array::make(Op::Map(expr), on(&self.operands, device)?)
     }
 
     fn expected(&self) -> Expected {
-        // Integers divide as floats do.
-        let divides = self.f == Scalar::Div && !self.dtype.is_float();
-        let dtype = if divides { DType::F32 } else { self.dtype };
-        let stored = result(self.f, dtype).unwrap_or(dtype);
+        let stored = result(self.f, self.dtype).unwrap_or(self.dtype);
         let columns: Vec<Vec<f64>> = self.operands.iter().map(Values::to_vec).collect();
         let element = |i: usize| {
-            let argument = |n: usize| {
-                let own = columns.get(n).map_or(0.0, |column: &Vec<f64>| column[i]);
-                if divides { round(DType::F32, own) } else { own }
-            };
-            let span = apply(self.f, dtype, [argument(0), argument(1), argument(2)]);
-            let span = if dtype.is_float() {
+            let argument = |n: usize| columns.get(n).map_or(0.0, |column: &Vec<f64>| column[i]);
+            let span = apply(self.f, self.dtype, [argument(0), argument(1), argument(2)]);
+            let span = if self.dtype.is_float() {
                 span.round(DType::F32)
             } else {
                 span
@@ -103,6 +102,96 @@ impl Case for Function {
         };
         let elements = (0..columns[0].len()).map(element).collect();
         Expected::near(stored, &self.operands[0].shape, elements)
+    }
+}
+
+/// Quotients as the operator gives them: integers divide as floats do.
+#[derive(Clone, Debug)]
+pub(crate) struct Quotient {
+    operands: Vec<Values>,
+}
+
+impl Case for Quotient {
+    type Subject = DType;
+    const CASES: u32 = 30;
+
+    fn subjects() -> Vec<DType> {
+        DType::PLAIN.to_vec()
+    }
+
+    fn any(dtype: DType) -> BoxedStrategy<Quotient> {
+        let operands = operands(vec![dtype; 2], Numbers::Wild);
+        operands.prop_map(|operands| Quotient { operands }).boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        self.operands[0].on(device)? / self.operands[1].on(device)?
+    }
+
+    fn expected(&self) -> Expected {
+        let own = self.operands[0].dtype;
+        let dtype = if own.is_float() { own } else { DType::F32 };
+        let columns: Vec<Vec<f64>> = self.operands.iter().map(Values::to_vec).collect();
+        let element = |(a, b): (&f64, &f64)| {
+            apply(
+                Scalar::Div,
+                DType::F32,
+                [stored(dtype, *a), stored(dtype, *b), 0.0],
+            )
+        };
+        let elements = columns[0].iter().zip(&columns[1]).map(element).collect();
+        Expected::near(dtype, &self.operands[0].shape, elements)
+    }
+}
+
+/// A choice between arrays of any two dtypes that have a joint one.
+#[derive(Clone, Debug)]
+pub(crate) struct Select {
+    operands: Vec<Values>,
+}
+
+impl Case for Select {
+    type Subject = (DType, DType);
+    const CASES: u32 = 10;
+
+    fn subjects() -> Vec<(DType, DType)> {
+        let pairs = DType::PLAIN
+            .iter()
+            .flat_map(|&a| DType::PLAIN.map(|b| (a, b)));
+        pairs.filter(|&(a, b)| joint(a, b).is_some()).collect()
+    }
+
+    fn any((a, b): (DType, DType)) -> BoxedStrategy<Select> {
+        let operands = operands(vec![DType::Bool, a, b], Numbers::Wild);
+        operands.prop_map(|operands| Select { operands }).boxed()
+    }
+
+    fn build(&self, device: &Device) -> Result<Array> {
+        let [condition, yes, no] = &self.operands[..] else {
+            return self.operands[0].on(device);
+        };
+        condition
+            .on(device)?
+            .select(&yes.on(device)?, &no.on(device)?)
+    }
+
+    fn expected(&self) -> Expected {
+        let [condition, yes, no] = &self.operands[..] else {
+            return Expected::nothing();
+        };
+        let dtype = joint(yes.dtype, no.dtype).unwrap_or(DType::Bool);
+        let columns = (yes.to_vec().into_iter()).zip(no.to_vec());
+        let choose = |(condition, (a, b)): (f64, (f64, f64))| match condition != 0.0 {
+            true => converted(yes.dtype, dtype, a),
+            false => converted(no.dtype, dtype, b),
+        };
+        let elements = condition
+            .to_vec()
+            .into_iter()
+            .zip(columns)
+            .map(choose)
+            .collect();
+        Expected::exact(dtype, &condition.shape, elements)
     }
 }
 

@@ -103,7 +103,7 @@ impl Case for Matmul {
 
     fn expected(&self) -> Expected {
         let [batch @ .., t, k] = &self.x.shape[..] else {
-            return Expected::equal(DType::F32, &[], vec![]);
+            return Expected::nothing();
         };
         let n = self.w.shape[self.w.shape.len() - 2];
         let (x, w) = (self.x.to_vec(), sized(self.w.to_vec()));

@@ -79,6 +79,27 @@ fn replay_with_other_data_compiles_nothing_and_equals_a_fresh_evaluation() {
     );
 }
 
+#[test]
+fn graphs_that_differ_a_little_do_not_share_a_program() {
+    let alone = devices::plain().remove(0);
+    let change = any::<[u8; 3]>();
+    run(
+        "variations",
+        300,
+        &(Recipe::any(), change, any::<u64>()),
+        |(recipe, change, seed)| {
+            let device = devices::with(Options::default());
+            let text = |e: kiln_array::Error| e.to_string();
+            recipe.run(&device, *seed, false).map_err(text)?;
+            let varied = recipe.varied(*change);
+            same(
+                &varied.run(&device, *seed, false).map_err(text)?,
+                &varied.run(&alone, *seed, true).map_err(text)?,
+            )
+        },
+    );
+}
+
 /// What a finished plan promises to backends.
 fn sound(plan: &Plan) -> Result<(), String> {
     let mut written = vec![false; plan.slots.len()];

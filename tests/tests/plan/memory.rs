@@ -201,3 +201,35 @@ fn a_product_its_bias_and_its_activation_are_one_step() -> Result<()> {
     assert_eq!(device.stats().nodes, 3);
     Ok(())
 }
+
+#[test]
+fn graphs_that_differ_in_one_number_have_programs_of_their_own() -> Result<()> {
+    let device = device();
+    let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[4], &device)?;
+    let ones = Array::from_slice(&[1.0f32; 2], &[2], &device)?;
+    let halves = |n: usize| x.slice(0, n..n + 2);
+    let zero = |values: Vec<f32>| values.into_iter().map(|v| v.round()).collect::<Vec<_>>();
+    assert_eq!((halves(0)? + 1)?.to_vec::<f32>()?, [2.0, 3.0]);
+    assert_eq!((halves(1)? + 1)?.to_vec::<f32>()?, [3.0, 4.0]);
+    assert_eq!((halves(0)? + 2)?.to_vec::<f32>()?, [3.0, 4.0]);
+    assert_eq!(
+        zero(x.slice(0, 0..2)?.rms_norm(&ones, 1e-6)?.to_vec()?),
+        [1.0, 1.0]
+    );
+    assert_eq!(
+        zero(x.slice(0, 0..2)?.rms_norm(&ones, 1e9)?.to_vec()?),
+        [0.0, 0.0]
+    );
+    // The same graph, whose middle is held the second time.
+    let held = |hold: bool| -> Result<Vec<f32>> {
+        let middle = (&x + 1)?;
+        let sum = (&middle + &ones.sum(0)?)?;
+        let middle = hold.then_some(middle);
+        sum.eval()?;
+        middle.unwrap_or(sum).to_vec()
+    };
+    assert_eq!(held(false)?, [4.0, 5.0, 6.0, 7.0]);
+    assert_eq!(held(true)?, [2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(device.stats().misses, 7);
+    Ok(())
+}

@@ -66,6 +66,17 @@ impl Recipe {
         prop::collection::vec(instruction, 1..40).prop_map(|instructions| Recipe { instructions })
     }
 
+    /// The same instructions but for one, which reads other operands or has another parameter.
+    pub(crate) fn varied(&self, [at, what, by]: [u8; 3]) -> Recipe {
+        let mut instructions = self.instructions.clone();
+        let at = at as usize % instructions.len();
+        let Instruction { a, b, n, .. } = &mut instructions[at];
+        let byte = [a, b, n].into_iter().nth(what as usize % 3);
+        byte.into_iter()
+            .for_each(|byte| *byte = byte.wrapping_add(by));
+        Recipe { instructions }
+    }
+
     /// Runs it with data from `seed`: the values of what is held in the end. If `eager`, every
     /// result is computed, read and loaded again at once, so that nothing can be fused, shared or
     /// overwritten.
