@@ -2,7 +2,7 @@
 
 use crate::graph::Trace;
 use crate::node::State;
-use crate::{Array, Buffer, Result};
+use crate::{Array, Buffer, Device, Error, Result};
 
 /// Computes arrays of one device, and everything pending that they need, in one run.
 ///
@@ -30,10 +30,10 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
     for spec in &schedule.fresh {
         externals.push(device.backend().alloc(spec.bytes())?);
     }
-    compiled
-        .program
-        .run(&externals)
-        .map_err(|error| device.fail(error))?;
+    let running = Running(&device);
+    let outcome = compiled.program.run(&externals);
+    std::mem::forget(running);
+    outcome.map_err(|error| device.fail(error))?;
     device.count(|stats| {
         stats.evaluations += 1;
         stats.nodes += trace.graph.nodes.len() as u64;
@@ -47,4 +47,16 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Breaks its device when it is dropped: a kernel panicked, and what buffers hold is unknown.
+struct Running<'a>(&'a Device);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fail(Error::Device {
+            device: self.0.to_string(),
+            reason: "a kernel panicked".into(),
+        });
+    }
 }

@@ -1,8 +1,10 @@
 //! The operations as methods and operators.
 
 use crate::{
-    Array, Bits, Custom, CustomOp, DType, Expr, Instr, Kind, Op, Pairing, Reduce, Result, Scalar,
+    Array, Bits, Custom, CustomOp, DType, Error, Expr, Instr, Kind, Op, Pairing, Reduce, Result,
+    Scalar,
 };
+use std::panic::Location;
 use std::sync::Arc;
 
 impl Array {
@@ -22,10 +24,7 @@ impl Array {
     #[track_caller]
     pub fn binary(&self, f: Scalar, other: &Array) -> Result<Array> {
         let inputs = vec![self.clone(), other.clone()];
-        let Some(joint) = self.dtype().join(other.dtype()) else {
-            // Both named, so that the message shows them.
-            return Array::make(Op::Map(Expr::new(2, &[Instr::Input(0)], &[])), inputs);
-        };
+        let joint = joint(self, other, &inputs)?;
         Array::make(
             Op::Map(binary(f, [self.dtype(), other.dtype()], joint)),
             inputs,
@@ -63,7 +62,7 @@ impl Array {
     /// Where this bool array holds, `yes`, else `no`; all three broadcast.
     #[track_caller]
     pub fn select(&self, yes: &Array, no: &Array) -> Result<Array> {
-        let joint = yes.dtype().join(no.dtype()).unwrap_or(yes.dtype());
+        let joint = joint(yes, no, &[self.clone(), yes.clone(), no.clone()])?;
         let code = [
             Instr::Input(0),
             Instr::Input(1),
@@ -229,6 +228,16 @@ pub struct Rope {
     pub frequencies: Array,
     /// Factor on what turns.
     pub scale: f32,
+}
+
+#[track_caller]
+fn joint(a: &Array, b: &Array, inputs: &[Array]) -> Result<DType> {
+    a.dtype().join(b.dtype()).ok_or_else(|| Error::Invalid {
+        op: "map",
+        expected: "dtypes with a joint one (cast one of them)".into(),
+        inputs: inputs.iter().map(Array::spec).collect(),
+        site: Location::caller(),
+    })
 }
 
 fn binary(f: Scalar, dtypes: [DType; 2], joint: DType) -> Expr {

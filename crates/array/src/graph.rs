@@ -163,7 +163,8 @@ impl Tracer<'_> {
             );
             let whole = simpler.layout.covers(simpler.node.spec.shape.elements());
             work = match simpler.node.state() {
-                State::Pending(inner) if whole => inner,
+                // Work that two nodes shared would count as two edges where there is one handle.
+                State::Pending(inner) if whole && Arc::strong_count(&simpler.node) == 1 => inner,
                 _ => Arc::new(Work {
                     op: Op::Copy,
                     inputs: vec![simpler],

@@ -1,6 +1,6 @@
 //! The operations: which operands they take, what they give, whether they work in place.
 
-use crate::{DType, Expr, Shape, Spec};
+use crate::{DType, Expr, Layout, Shape, Spec};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -206,8 +206,8 @@ impl Op {
         matches!(self, Op::Write { .. } | Op::Rope { .. })
     }
 
-    /// Whether operand `index` may be any view. All others get contiguous elements (at any
-    /// offset): the planner copies a view that is not.
+    /// Whether operand `index` may be any view. All others get contiguous elements, at any offset
+    /// (of a table or weights, that of a row): the planner copies a view that is not.
     pub fn takes_views(&self, index: usize) -> bool {
         match self {
             Op::Map(_) | Op::Copy => true,
@@ -216,6 +216,17 @@ impl Op {
             Op::Matmul { .. } => index >= 2,
             _ => false,
         }
+    }
+
+    /// Whether operand `index`, where it may not be any view, can be read as it lies: contiguous,
+    /// and a table or weights from the start of a row.
+    pub(crate) fn reads(&self, index: usize, layout: &Layout) -> bool {
+        let row = match (self, index) {
+            (Op::Take, 0) => layout.shape().iter().skip(1).product(),
+            (Op::Matmul { .. }, 1) => layout.shape().last_axis(),
+            _ => 1,
+        };
+        layout.is_contiguous() && layout.offset().is_multiple_of(row.max(1))
     }
 
     /// The result's dtype and shape, or what was expected instead of these operands. The only
@@ -443,15 +454,17 @@ fn infer_attention(inputs: &[Spec]) -> Inferred {
     require(keys.shape[1] > 0, "a capacity of at least 1")?;
     let (heads, groups) = (q.shape[1], keys.shape[0]);
     require(
-        groups > 0 && heads % groups == 0,
+        groups > 0 && heads > 0 && heads % groups == 0,
         "a whole number of heads for each group",
     )?;
     require(
         positions.dtype == DType::U32 && *positions.shape == [q.shape[0]],
         "one u32 position for each token",
     )?;
+    let dims = [q.shape[0], heads, values.shape[2]];
+    let shape = Shape::new(&dims).ok_or("a result that fits in memory")?;
     Ok(Spec {
         dtype: q.dtype,
-        shape: q.shape.with(2, values.shape[2]),
+        shape,
     })
 }

@@ -112,7 +112,7 @@ impl Scheduler {
         for (i, edge) in item.inputs.iter().enumerate() {
             let value = self.source(edge.source);
             let in_place = i == 0 && item.op.updates();
-            let as_it_is = item.op.takes_views(i) || edge.layout.is_contiguous();
+            let as_it_is = item.op.takes_views(i) || item.op.reads(i, &edge.layout);
             operands.push(match as_it_is || in_place {
                 true => (value, edge.layout),
                 false => self.copy(value, edge.layout, true),

@@ -18,8 +18,8 @@ use std::time::Instant;
 use stream::Stream;
 
 pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
-    interrupt::listen()?;
     let text = prompt::text(task)?;
+    interrupt::listen()?;
     let start = Instant::now();
     require_directory(&task.model)?;
     let device = task.machine.open()?;

@@ -45,6 +45,11 @@ impl Team {
         };
         if threads == 1 {
             all()
+        } else if rayon::current_thread_index().is_some() {
+            // A worker of another pool would run other jobs of that pool while it waits, and those
+            // may want the locks that the caller holds.
+            let outcome = std::thread::scope(|scope| scope.spawn(|| self.pool.install(all)).join());
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         } else {
             self.pool.install(all)
         }

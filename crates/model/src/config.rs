@@ -6,6 +6,10 @@ use kiln_array::{DType, Format, Mode};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
+// What a configuration may make us allocate before any tensor has been looked at.
+const MAX_LAYERS: usize = 4096;
+const MAX_HEAD_DIM: usize = 65_536;
+
 /// The shape of a model and the constants in it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -178,13 +182,16 @@ impl Config {
             keys.required("num_attention_heads")?,
         );
         let layers = keys.required("num_hidden_layers")?;
+        if layers > MAX_LAYERS {
+            return Err(keys.error("num_hidden_layers", format!("at most {MAX_LAYERS}")));
+        }
         let head_dim = match keys.count("head_dim")? {
             Some(size) => size,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => return Err(keys.error("hidden_size", format!("a multiple of {heads} heads"))),
         };
-        if !head_dim.is_multiple_of(2) {
-            return Err(keys.error("head_dim", "an even number"));
+        if !head_dim.is_multiple_of(2) || head_dim > MAX_HEAD_DIM {
+            return Err(keys.error("head_dim", format!("an even number up to {MAX_HEAD_DIM}")));
         }
         let kv_heads = keys.count("num_key_value_heads")?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
@@ -345,7 +352,15 @@ impl Quantization {
             _ => self.default,
         };
         let format = match found.mode {
-            Mode::Affine => Format::affine(found.bits, found.group, scales)?,
+            Mode::Affine => {
+                let invalid = |error: kiln_array::Error| Error::Config {
+                    path: config.path.clone(),
+                    key: format!("quantization of {layer}"),
+                    expected: error.to_string(),
+                    found: format!("{} bits in groups of {}", found.bits, found.group),
+                };
+                Format::affine(found.bits, found.group, scales).map_err(invalid)?
+            }
             Mode::Mxfp4 => Format::MXFP4,
             Mode::Mxfp8 => Format::MXFP8,
             Mode::Nvfp4 => Format::NVFP4,

@@ -110,7 +110,7 @@ impl Model {
             return Err(Error::Request(what.into()));
         }
         self.check_ids(&history)?;
-        let excess = (history.len() + new).saturating_sub(context);
+        let excess = history.len().saturating_add(new).saturating_sub(context);
         match request.truncate {
             _ if excess == 0 => {}
             Some(Truncate::Head) if new < context => drop(history.drain(..excess)),

@@ -72,13 +72,16 @@ impl Model {
     /// cache then holds `ids` too.
     pub fn forward(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
         let (ids, at) = self.place(ids, cache)?;
-        self.llama.forward(&ids, &at, cache)
+        let logits = self.llama.forward(&ids, &at, cache)?;
+        cache.advance(ids.shape()[0]);
+        Ok(logits)
     }
 
     /// Logits `[t, vocab]` after each of `ids`. Lazy.
     pub fn forward_all(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
         let (ids, at) = self.place(ids, cache)?;
         let hidden = self.llama.hidden(&ids, &at, cache)?;
+        cache.advance(ids.shape()[0]);
         self.llama.logits(&hidden)
     }
 
@@ -102,6 +105,7 @@ impl Model {
         }
         let (ids, at) = self.place(&ids[..CHUNK], cache)?;
         self.llama.hidden(&ids, &at, cache)?;
+        cache.advance(CHUNK);
         let arrays: Vec<&Array> = cache.layers.iter().flat_map(|l| &l.arrays).collect();
         eval(&arrays)?;
         Ok(None)
@@ -133,8 +137,7 @@ impl Model {
             });
         }
         cache.reserve(ids.len())?;
-        cache.advance(ids.len());
-        let positions: Vec<u32> = (start as u32..cache.len() as u32).collect();
+        let positions: Vec<u32> = (start..start + ids.len()).map(|p| p as u32).collect();
         Ok((
             Array::from_slice(ids, &[ids.len()], &self.device)?,
             Array::from_slice(&positions, &[ids.len()], &self.device)?,

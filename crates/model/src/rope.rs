@@ -56,6 +56,7 @@ const SUPPORTED: &str = "default, linear, llama3, yarn";
 
 /// Reads either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`.
 pub(crate) fn parse(keys: &Keys<'_>, context: usize) -> Result<RopeConfig> {
+    whole_heads(keys)?;
     let traditional = keys.flag("rope_traditional")?.unwrap_or(false);
     let pairing = if traditional {
         Pairing::Neighbours
@@ -99,7 +100,21 @@ pub(crate) fn parse(keys: &Keys<'_>, context: usize) -> Result<RopeConfig> {
     })
 }
 
+/// Only models that turn whole heads are of this family.
+fn whole_heads(keys: &Keys<'_>) -> Result<()> {
+    match keys.number("partial_rotary_factor")? {
+        Some(factor) if factor != 1.0 => Err(Error::Unsupported {
+            path: keys.path.to_path_buf(),
+            what: "partial_rotary_factor",
+            found: factor.to_string(),
+            supported: "1",
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn scaling(keys: &Keys<'_>, context: usize) -> Result<Scaling> {
+    whole_heads(keys)?;
     let kind = match keys.text("type")? {
         Some(kind) => kind,
         None => keys.text("rope_type")?.unwrap_or("default"),

@@ -55,7 +55,7 @@ pub(crate) struct Run {
     pub(super) ignore_eos: bool,
 
     /// What to cut from a prompt that does not fit the model's context, rather than fail
-    #[arg(long, value_enum, value_name = "END")]
+    #[arg(long, value_enum, value_name = "END", num_args = 0..=1, default_missing_value = "head")]
     pub(super) truncate: Option<Truncate>,
 
     /// With --json: the log-probability of every token, and the N likeliest at its place
