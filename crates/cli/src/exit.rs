@@ -174,6 +174,7 @@ fn of_model(error: &kiln::Error) -> Code {
 fn of_convert(error: &convert::Error) -> Code {
     use convert::Error as E;
     match error {
+        E::Model(error) => of_model(error),
         E::File(error) => of_formats(error),
         E::Tokenizer(error) => of_tokenizer(error),
         E::Options(_) | E::Exists { .. } | E::Group { .. } | E::Overflow { .. } => Code::Usage,

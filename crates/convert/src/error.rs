@@ -17,6 +17,9 @@ pub enum Error {
     /// The tokenizer inside a GGUF file cannot be written as files.
     #[error(transparent)]
     Tokenizer(#[from] kiln_tokenizer::Error),
+    /// A configuration that no model could be loaded with.
+    #[error(transparent)]
+    Model(#[from] Box<kiln_model::Error>),
     /// Options that do not go together.
     #[error("{0}")]
     Options(String),

@@ -141,6 +141,9 @@ pub(crate) fn plan(mut model: Model, options: &Options) -> Result<Plan> {
         .iter()
         .map(|expected| job(&model, expected, options, dtype))
         .collect::<Result<Vec<_>>>()?;
+    // What is written must run.
+    let text = Value::Object(model.config.clone()).to_string();
+    kiln_model::Config::parse(&model.config_path, &text).map_err(Box::new)?;
     note_casts(&jobs, &mut model.notes);
     complete_config(&mut model.config, &jobs, dtype);
     let Model {
