@@ -4,6 +4,7 @@ use crate::{Expected, same_bits};
 use kiln_array::{Array, DType, Device};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use std::cell::RefCell;
 use std::fmt::Debug;
 
 /// Something that every device must do right: random operands, what is built from them, and what
@@ -65,32 +66,45 @@ pub fn run<T: Debug>(
 }
 
 /// Runs a case on devices.
-pub fn check<C: Case>(devices: Vec<Device>) {
-    for device in devices {
+pub fn check<C: Case>(devices: fn() -> Vec<Device>) {
+    for (n, device) in devices().into_iter().enumerate() {
+        // A kernel that panics breaks its device; the search for a smaller case needs a whole one.
+        let current = RefCell::new(device);
         for subject in C::subjects() {
-            let name = std::any::type_name::<C>()
-                .rsplit("::")
-                .next()
-                .unwrap_or_default();
-            let what = format!("{name} {subject:?} on {device}");
+            let what = format!("{} {subject:?} on {}", name::<C>(), current.borrow());
             run(&what, C::CASES, &C::any(subject), |case| {
-                verify(case, &device)
+                let device = current.borrow().clone();
+                let guard = Renew(|| current.replace(devices().swap_remove(n)));
+                verify(case, &device).inspect(|()| std::mem::forget(guard))
             });
         }
     }
 }
 
+/// Does something when it is dropped, also by a panic.
+struct Renew<R, F: Fn() -> R>(F);
+
+impl<R, F: Fn() -> R> Drop for Renew<R, F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn name<C>() -> &'static str {
+    std::any::type_name::<C>()
+        .rsplit("::")
+        .next()
+        .unwrap_or_default()
+}
+
 /// Runs a case on devices that must give the same bits.
-pub fn agree<C: Case>(devices: Vec<Device>) {
+pub fn agree<C: Case>(devices: fn() -> Vec<Device>) {
+    let devices = devices();
     let Some((first, others)) = devices.split_first() else {
         return;
     };
     for subject in C::subjects() {
-        let name = std::any::type_name::<C>()
-            .rsplit("::")
-            .next()
-            .unwrap_or_default();
-        let what = format!("{name} {subject:?} on devices that must agree");
+        let what = format!("{} {subject:?} on devices that must agree", name::<C>());
         let values = |case: &C, device: &Device| {
             let result = case.build(device).and_then(|result| numbers_of(&result));
             result.map_err(|error| format!("{device}: {error}"))
@@ -170,7 +184,7 @@ macro_rules! on_every_device {
         );
         mod cpu_alike {
             use super::*;
-            $( #[test] fn $name() { $crate::agree::<$case>($crate::devices::alike()); } )+
+            $( #[test] fn $name() { $crate::agree::<$case>($crate::devices::alike); } )+
         }
         fn sample_all(device: &kiln_array::Device) {
             $( $crate::sample::<$case>(device); )+
@@ -182,7 +196,7 @@ macro_rules! on_every_device {
     (@cases $device:ident $make:path, [$($name:ident: $case:ty,)+]) => {
         mod $device {
             use super::*;
-            $( #[test] fn $name() { $crate::check::<$case>($make()); } )+
+            $( #[test] fn $name() { $crate::check::<$case>($make); } )+
         }
     };
 }

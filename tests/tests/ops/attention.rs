@@ -160,7 +160,7 @@ impl Case for Attention {
                 let size: f64 = terms().map(f64::abs).sum();
                 // A score's error changes its weight by that share, and the others' by as much.
                 // Weights below 2⁻¹²⁶ lose digits.
-                let slack = size * (2.0 * error + 3.0 * SUM) + 1e-42;
+                let slack = size * (2.0 * error + 3.0 * SUM) + 1e-40;
                 elements.push(Span::near(terms().sum(), slack));
             }
         }

@@ -2,7 +2,7 @@
 //! is still held has the value that it would have had alone.
 
 use crate::recipe::Recipe;
-use kiln_array::{Device, Observer, Options, Plan, Slot};
+use kiln_array::{Device, Observer, Op, Options, Plan, Slot};
 use kiln_tests::{devices, run, same_bits};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -116,6 +116,14 @@ fn sound(plan: &Plan) -> Result<(), String> {
             }
             if !step.op.takes_views(i) && !operand.layout.is_contiguous() {
                 return say("is given a view that it does not take");
+            }
+            let row: usize = match (&step.op, i) {
+                (Op::Take, 0) => operand.layout.shape().iter().skip(1).product(),
+                (Op::Matmul { .. }, 1) => operand.layout.shape().last_axis(),
+                _ => 1,
+            };
+            if operand.layout.offset() % row.max(1) != 0 {
+                return say("is given rows that start inside a row");
             }
             if !written[operand.slot as usize] {
                 return say("reads memory that nothing has written");
