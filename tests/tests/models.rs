@@ -379,6 +379,17 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
+fn a_placeholder_for_the_configuration_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    Llama::random(15).write(directory.path(), DType::F32);
+    let text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    std::fs::write(directory.path().join("config.json"), text).unwrap();
+    let device = &devices::best()[0];
+    let message = Model::load(directory.path(), device).unwrap_err().to_string();
+    assert!(message.contains("config.json") && message.contains("Git LFS"), "{message}");
+}
+
+#[test]
 fn too_many_tokens_are_refused_or_cut() {
     let device = &devices::best()[0];
     let llama = Llama::random(12).with("max_position_embeddings", json!(32));

@@ -232,11 +232,12 @@ pub struct Rope {
 
 #[track_caller]
 fn joint(a: &Array, b: &Array, inputs: &[Array]) -> Result<DType> {
+    let site = Location::caller();
     a.dtype().join(b.dtype()).ok_or_else(|| Error::Invalid {
         op: "map",
         expected: "dtypes with a joint one (cast one of them)".into(),
         inputs: inputs.iter().map(Array::spec).collect(),
-        site: Location::caller(),
+        site,
     })
 }
 

@@ -66,6 +66,10 @@ impl Layout {
             self.offset += start * self.strides[axis];
         }
         self.shape = self.shape.with(axis, end - start);
+        if self.shape.elements() == 0 {
+            // What holds nothing starts at the start: there may be no element to point at.
+            self.offset = 0;
+        }
         self
     }
 

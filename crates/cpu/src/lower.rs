@@ -88,7 +88,7 @@ fn by_blocks(plan: &Plan, step: &Step) -> bool {
         Op::Matmul { .. } => shape.last_axis(),
         _ => shape.iter().skip(1).product(),
     };
-    row == spec.shape.iter().skip(1).product()
+    row > 0 && row == spec.shape.iter().skip(1).product()
 }
 
 /// The slots that a step does not read block by block.

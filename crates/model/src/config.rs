@@ -3,6 +3,7 @@
 use crate::rope::{self, RopeConfig};
 use crate::{Error, Result};
 use kiln_array::{DType, Format, Mode};
+use kiln_formats::{Unusable, sniff_bytes};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -156,7 +157,12 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        Config::parse(&path, &text)
+        match sniff_bytes(text.as_bytes(), text.len() as u64) {
+            Err(reason @ (Unusable::EmptyFile | Unusable::LfsPointer | Unusable::Html)) => {
+                Err(kiln_formats::Error::Unusable { path, reason }.into())
+            }
+            _ => Config::parse(&path, &text),
+        }
     }
 
     /// Checks the text of a `config.json`; `path` is for messages.

@@ -58,6 +58,9 @@ impl Kernel for Pack {
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
         let (Sizes { t, k, .. }, columns) = (self.sizes, self.columns());
+        if k == 0 {
+            return;
+        }
         let panels = t.div_ceil(columns);
         with_scratch(8 * k, |rows| {
             for unit in range {
