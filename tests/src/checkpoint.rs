@@ -33,7 +33,9 @@ impl Llama {
         let mut floats = BTreeMap::new();
         let mut matrix = |name: String, rows: usize, columns: usize| {
             let scale = 1.5 / (columns as f64).sqrt();
-            let values = (0..rows * columns).map(|_| (random.between(-1.7, 1.7) * scale) as f32).collect();
+            let values = (0..rows * columns)
+                .map(|_| (random.between(-1.7, 1.7) * scale) as f32)
+                .collect();
             floats.insert(name + ".weight", (vec![rows, columns], values));
         };
         matrix("model.embed_tokens".into(), 96, 64);
@@ -58,10 +60,16 @@ impl Llama {
         };
         for layer in 0..2 {
             norm(format!("model.layers.{layer}.input_layernorm.weight"));
-            norm(format!("model.layers.{layer}.post_attention_layernorm.weight"));
+            norm(format!(
+                "model.layers.{layer}.post_attention_layernorm.weight"
+            ));
         }
         norm("model.norm.weight".into());
-        Llama { config, floats, formats: BTreeMap::new() }
+        Llama {
+            config,
+            floats,
+            formats: BTreeMap::new(),
+        }
     }
 
     /// One more key of `config.json`, or another value for it.
@@ -76,7 +84,14 @@ impl Llama {
         fs::write(directory.join("config.json"), self.config.to_string()).unwrap();
         let mut tensors: Vec<(Declared, Vec<u8>)> = Vec::new();
         let mut add = |name: String, dtype, shape: &[usize], bytes| {
-            tensors.push((Declared { name, dtype, shape: shape.to_vec() }, bytes));
+            tensors.push((
+                Declared {
+                    name,
+                    dtype,
+                    shape: shape.to_vec(),
+                },
+                bytes,
+            ));
         };
         for (name, (shape, values)) in &self.floats {
             let layer = name.trim_end_matches(".weight");
@@ -86,11 +101,25 @@ impl Llama {
                     let q = kiln_convert::quantise(values, shape[1], format, dtype).unwrap();
                     let words = shape[1] * format.bits() / 32;
                     let groups = shape[1] / format.group();
-                    let scales = if format.has_biases() { stored(dtype) } else { Type::U8 };
+                    let scales = if format.has_biases() {
+                        stored(dtype)
+                    } else {
+                        Type::U8
+                    };
                     add(name.clone(), Type::U32, &[shape[0], words], q.codes);
-                    add(format!("{layer}.scales"), scales, &[shape[0], groups], q.scales);
+                    add(
+                        format!("{layer}.scales"),
+                        scales,
+                        &[shape[0], groups],
+                        q.scales,
+                    );
                     if format.has_biases() {
-                        add(format!("{layer}.biases"), scales, &[shape[0], groups], q.biases);
+                        add(
+                            format!("{layer}.biases"),
+                            scales,
+                            &[shape[0], groups],
+                            q.biases,
+                        );
                     }
                 }
             }

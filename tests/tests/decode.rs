@@ -12,7 +12,9 @@ fn steady_decoding_copies_nothing_compiles_nothing_allocates_nothing() {
     let mut quantised = Llama::random(1).with("quantization", json!({"group_size": 32, "bits": 4}));
     let layers: Vec<String> = quantised.floats.keys().cloned().collect();
     for layer in layers.iter().filter(|name| !name.contains("norm")) {
-        quantised.formats.insert(layer.trim_end_matches(".weight").into(), format);
+        quantised
+            .formats
+            .insert(layer.trim_end_matches(".weight").into(), format);
     }
     for (llama, dtype) in [
         (Llama::random(2), DType::F32),
@@ -23,7 +25,11 @@ fn steady_decoding_copies_nothing_compiles_nothing_allocates_nothing() {
         llama.write(directory.path(), dtype);
         let device = &devices::best()[0];
         let model = Model::load(directory.path(), device).unwrap();
-        let request = Request { prompt: vec![1, 2, 3], max_tokens: 30, ..Default::default() };
+        let request = Request {
+            prompt: vec![1, 2, 3],
+            max_tokens: 30,
+            ..Default::default()
+        };
         let mut generation = model.generate(request).unwrap();
         let warm = |event: &kiln_model::Result<Event>| matches!(event, Ok(Event::Token { .. }));
         assert_eq!(generation.by_ref().filter(warm).take(4).count(), 4);

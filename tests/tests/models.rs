@@ -16,7 +16,13 @@ fn load(llama: &Llama, dtype: DType, device: &Device) -> (TempDir, Model) {
 }
 
 fn every_device() -> Vec<Device> {
-    [devices::best(), devices::each_isa(), devices::plain(), devices::decomposed()].concat()
+    [
+        devices::best(),
+        devices::each_isa(),
+        devices::plain(),
+        devices::decomposed(),
+    ]
+    .concat()
 }
 
 fn values(logits: &Array) -> Vec<f32> {
@@ -25,7 +31,11 @@ fn values(logits: &Array) -> Vec<f32> {
 
 /// Logits of the last of `ids`, computed in one go.
 fn at_once(model: &Model, ids: &[u32]) -> Vec<f32> {
-    values(&model.forward(ids, &mut model.cache(ids.len()).unwrap()).unwrap())
+    values(
+        &model
+            .forward(ids, &mut model.cache(ids.len()).unwrap())
+            .unwrap(),
+    )
 }
 
 /// Sums of a few hundred f32 products in another order differ by some ulps of the largest logit.
@@ -34,7 +44,10 @@ const F32: f32 = 2e-5;
 fn close(a: &[f32], b: &[f32], bound: f32, what: &str) {
     let largest = a.iter().fold(1.0f32, |m, v| m.max(v.abs()));
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
-        assert!((a - b).abs() <= bound * largest, "{what}: logit {i} is {a} and {b}");
+        assert!(
+            (a - b).abs() <= bound * largest,
+            "{what}: logit {i} is {a} and {b}"
+        );
     }
 }
 
@@ -47,11 +60,15 @@ fn oracle(llama: &Llama, ids: &[u32], window: usize) -> Vec<Vec<f64>> {
     let matrix = |name: &str| &llama.floats[&format!("{name}.weight")];
     let product = |x: &[f64], name: &str| -> Vec<f64> {
         let rows = matrix(name).1.chunks(x.len());
-        rows.map(|row| row.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum()).collect()
+        rows.map(|row| row.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum())
+            .collect()
     };
     let norm = |x: &[f64], name: &str| -> Vec<f64> {
         let scale = (x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64 + 1e-5).sqrt();
-        x.iter().zip(&matrix(name).1).map(|(v, w)| v / scale * f64::from(*w)).collect()
+        x.iter()
+            .zip(&matrix(name).1)
+            .map(|(v, w)| v / scale * f64::from(*w))
+            .collect()
     };
     let turn = |head: &mut [f64], position: usize| {
         for i in 0..8 {
@@ -63,7 +80,10 @@ fn oracle(llama: &Llama, ids: &[u32], window: usize) -> Vec<Vec<f64>> {
     };
     let embed = |id: &u32| -> Vec<f64> {
         let table = &matrix("model.embed_tokens").1;
-        table[*id as usize * 64..][..64].iter().map(|v| f64::from(*v)).collect()
+        table[*id as usize * 64..][..64]
+            .iter()
+            .map(|v| f64::from(*v))
+            .collect()
     };
     let mut xs: Vec<Vec<f64>> = ids.iter().map(embed).collect();
     for layer in 0..2 {
@@ -82,7 +102,11 @@ fn oracle(llama: &Llama, ids: &[u32], window: usize) -> Vec<Vec<f64>> {
         let k = heads("self_attn.k_proj", true);
         let v = heads("self_attn.v_proj", false);
         for (i, x) in xs.iter_mut().enumerate() {
-            let first = if window == 0 { 0 } else { (i + 1).saturating_sub(window) };
+            let first = if window == 0 {
+                0
+            } else {
+                (i + 1).saturating_sub(window)
+            };
             let mut mixed = vec![0.0; 64];
             for head in 0..4 {
                 let part = |rows: &[f64], group: usize| rows[group * 16..][..16].to_vec();
@@ -111,7 +135,9 @@ fn oracle(llama: &Llama, ids: &[u32], window: usize) -> Vec<Vec<f64>> {
             x.iter_mut().zip(out).for_each(|(x, o)| *x += o);
         }
     }
-    xs.iter().map(|x| product(&norm(x, "model.norm"), "lm_head")).collect()
+    xs.iter()
+        .map(|x| product(&norm(x, "model.norm"), "lm_head"))
+        .collect()
 }
 
 #[test]
@@ -134,7 +160,11 @@ fn a_window_hides_what_lies_before_it() {
         .with("model_type", json!("mistral"))
         .with("sliding_window", json!(5));
     let ids = ids(23);
-    let expected: Vec<f32> = oracle(&llama, &ids, 5).concat().iter().map(|v| *v as f32).collect();
+    let expected: Vec<f32> = oracle(&llama, &ids, 5)
+        .concat()
+        .iter()
+        .map(|v| *v as f32)
+        .collect();
     for device in [devices::best(), devices::decomposed()].concat() {
         let (_directory, model) = load(&llama, DType::F32, &device);
         let mut cache = model.cache(ids.len()).unwrap();
@@ -170,7 +200,12 @@ fn any_chunking_of_a_prompt_gives_the_same_logits() {
     let (_directory, model) = load(&Llama::random(4), DType::F32, device);
     let ids = ids(60);
     let whole = at_once(&model, &ids);
-    for cuts in [vec![1, 59], vec![20, 20, 20], vec![7, 1, 1, 33, 18], vec![1; 60]] {
+    for cuts in [
+        vec![1, 59],
+        vec![20, 20, 20],
+        vec![7, 1, 1, 33, 18],
+        vec![1; 60],
+    ] {
         let mut cache = model.cache(60).unwrap();
         let mut done = 0;
         let mut logits = Vec::new();
@@ -237,18 +272,32 @@ fn neighbour_pairs_are_permuted_halves() {
         }
     }
     let (_b, neighbours) = load(&permuted, DType::F32, device);
-    close(&at_once(&halves, &ids(20)), &at_once(&neighbours, &ids(20)), F32, "pairing");
+    close(
+        &at_once(&halves, &ids(20)),
+        &at_once(&neighbours, &ids(20)),
+        F32,
+        "pairing",
+    );
 }
 
 #[test]
 fn layers_of_different_formats_stay_separate_and_mean_the_same() {
     let device = &devices::best()[0];
     let format = Format::affine(8, 32, DType::F32).unwrap();
-    let mut joint = Llama::random(8)
-        .with("quantization", json!({"group_size": 32, "bits": 8, "mode": "affine"}));
+    let mut joint = Llama::random(8).with(
+        "quantization",
+        json!({"group_size": 32, "bits": 8, "mode": "affine"}),
+    );
     for layer in 0..2 {
-        for name in ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.up_proj"] {
-            joint.formats.insert(format!("model.layers.{layer}.{name}"), format);
+        for name in [
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "mlp.up_proj",
+        ] {
+            joint
+                .formats
+                .insert(format!("model.layers.{layer}.{name}"), format);
         }
     }
     // The same numbers with k and up written out as floats.
@@ -271,7 +320,12 @@ fn layers_of_different_formats_stay_separate_and_mean_the_same() {
     }
     let (_a, joint) = load(&joint, DType::F32, device);
     let (_b, mixed) = load(&mixed, DType::F32, device);
-    close(&at_once(&joint, &ids(20)), &at_once(&mixed, &ids(20)), F32, "separate layers");
+    close(
+        &at_once(&joint, &ids(20)),
+        &at_once(&mixed, &ids(20)),
+        F32,
+        "separate layers",
+    );
     let step = |model: &Model| {
         let mut cache = model.cache(8).unwrap();
         model.forward(&ids(5), &mut cache).unwrap();
@@ -307,14 +361,24 @@ fn biases_are_added() {
     let plain = Llama::random(10);
     let mut biased = plain.clone().with("attention_bias", json!(true));
     for layer in 0..2 {
-        for (name, n) in [("q_proj", 64), ("k_proj", 32), ("v_proj", 32), ("o_proj", 64)] {
+        for (name, n) in [
+            ("q_proj", 64),
+            ("k_proj", 32),
+            ("v_proj", 32),
+            ("o_proj", 64),
+        ] {
             let name = format!("model.layers.{layer}.self_attn.{name}.bias");
             biased.floats.insert(name, (vec![n], vec![0.0; n]));
         }
     }
     let (_a, plain) = load(&plain, DType::F32, device);
     let (_b, zero) = load(&biased, DType::F32, device);
-    close(&at_once(&plain, &ids(9)), &at_once(&zero, &ids(9)), F32, "biases of zero");
+    close(
+        &at_once(&plain, &ids(9)),
+        &at_once(&zero, &ids(9)),
+        F32,
+        "biases of zero",
+    );
     // A bias on v passes attention unchanged: it is o's product with it, on every token.
     let bias: Vec<f32> = (0..32).map(|i| i as f32 * 0.01).collect();
     for layer in 0..2 {
@@ -322,20 +386,31 @@ fn biases_are_added() {
         biased.floats.insert(name, (vec![32], bias.clone()));
         let rows = &biased.floats[&format!("model.layers.{layer}.self_attn.o_proj.weight")].1;
         let wide = |i: usize| bias[i / 32 * 16 + i % 16];
-        let moved = rows.chunks(64).map(|row| row.iter().enumerate().map(|(i, w)| w * wide(i)).sum());
+        let moved = rows
+            .chunks(64)
+            .map(|row| row.iter().enumerate().map(|(i, w)| w * wide(i)).sum());
         let moved: Vec<f32> = moved.collect();
         let name = format!("model.layers.{layer}.self_attn.o_proj.bias");
-        biased.floats.insert(name, (vec![64], moved.iter().map(|m| -m).collect()));
+        biased
+            .floats
+            .insert(name, (vec![64], moved.iter().map(|m| -m).collect()));
     }
     let (_c, cancelled) = load(&biased, DType::F32, device);
-    close(&at_once(&plain, &ids(9)), &at_once(&cancelled, &ids(9)), F32, "biases that cancel");
+    close(
+        &at_once(&plain, &ids(9)),
+        &at_once(&cancelled, &ids(9)),
+        F32,
+        "biases that cancel",
+    );
 }
 
 fn refusal(llama: &Llama) -> String {
     let directory = tempfile::tempdir().unwrap();
     llama.write(directory.path(), DType::F32);
     let device = &devices::best()[0];
-    Model::load(directory.path(), device).expect_err("a refusal").to_string()
+    Model::load(directory.path(), device)
+        .expect_err("a refusal")
+        .to_string()
 }
 
 #[test]
@@ -356,19 +431,43 @@ fn what_does_not_fit_is_refused_by_name() {
     let cases: [(Llama, &[&str]); 12] = [
         (without(up), &[up, "[96, 64]", "no such tensor"]),
         (with(up, &[96, 63]), &[up, "[96, 64]", "[96, 63]"]),
-        (with("model.layers.0.extra", &[1]), &["1 tensors", "model.layers.0.extra"]),
-        (llama().with("model_type", json!("gpt2")), &["model_type", "gpt2", "llama"]),
-        (llama().with("rope_scaling", json!({"type": "su", "factor": 2})), &["rope_type", "su"]),
-        (llama().with("num_key_value_heads", json!(3)), &["num_key_value_heads", "3"]),
-        (llama().with("hidden_size", json!("x")), &["hidden_size", "\"x\""]),
-        (llama().with("hidden_act", json!("gelu")), &["hidden_act", "gelu"]),
+        (
+            with("model.layers.0.extra", &[1]),
+            &["1 tensors", "model.layers.0.extra"],
+        ),
+        (
+            llama().with("model_type", json!("gpt2")),
+            &["model_type", "gpt2", "llama"],
+        ),
+        (
+            llama().with("rope_scaling", json!({"type": "su", "factor": 2})),
+            &["rope_type", "su"],
+        ),
+        (
+            llama().with("num_key_value_heads", json!(3)),
+            &["num_key_value_heads", "3"],
+        ),
+        (
+            llama().with("hidden_size", json!("x")),
+            &["hidden_size", "\"x\""],
+        ),
+        (
+            llama().with("hidden_act", json!("gelu")),
+            &["hidden_act", "gelu"],
+        ),
         (llama().with("head_dim", json!(15)), &["head_dim", "15"]),
-        (llama().with("attention_bias", json!(true)), &["o_proj.bias", "no such tensor"]),
+        (
+            llama().with("attention_bias", json!(true)),
+            &["o_proj.bias", "no such tensor"],
+        ),
         (
             llama().with("quantization_config", json!({"quant_method": "awq"})),
             &["quant_method", "awq"],
         ),
-        (llama().with("layer_types", json!(["linear_attention", "x"])), &["linear_attention"]),
+        (
+            llama().with("layer_types", json!(["linear_attention", "x"])),
+            &["linear_attention"],
+        ),
     ];
     for (llama, parts) in cases {
         let message = refusal(&llama);
@@ -385,8 +484,13 @@ fn a_placeholder_for_the_configuration_is_named() {
     let text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
     std::fs::write(directory.path().join("config.json"), text).unwrap();
     let device = &devices::best()[0];
-    let message = Model::load(directory.path(), device).unwrap_err().to_string();
-    assert!(message.contains("config.json") && message.contains("Git LFS"), "{message}");
+    let message = Model::load(directory.path(), device)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("config.json") && message.contains("Git LFS"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -394,18 +498,50 @@ fn too_many_tokens_are_refused_or_cut() {
     let device = &devices::best()[0];
     let llama = Llama::random(12).with("max_position_embeddings", json!(32));
     let (_directory, model) = load(&llama, DType::F32, device);
-    let request = |truncate| Request { prompt: ids(30), max_tokens: 8, truncate, ..Default::default() };
-    let message = model.generate(request(None)).err().expect("a refusal").to_string();
-    assert!(message.contains("30 tokens and 8") && message.contains("context of 32"), "{message}");
-    for (truncate, kept) in [(Truncate::Head, &ids(30)[6..]), (Truncate::Tail, &ids(30)[..24])] {
+    let request = |truncate| Request {
+        prompt: ids(30),
+        max_tokens: 8,
+        truncate,
+        ..Default::default()
+    };
+    let message = model
+        .generate(request(None))
+        .err()
+        .expect("a refusal")
+        .to_string();
+    assert!(
+        message.contains("30 tokens and 8") && message.contains("context of 32"),
+        "{message}"
+    );
+    for (truncate, kept) in [
+        (Truncate::Head, &ids(30)[6..]),
+        (Truncate::Tail, &ids(30)[..24]),
+    ] {
         let mut generation = model.generate(request(Some(truncate))).unwrap();
         assert_eq!((generation.prompt(), generation.truncated()), (kept, 6));
-        let tokens = generation.by_ref().filter(|e| matches!(e, Ok(Event::Token { .. }))).count();
+        let tokens = generation
+            .by_ref()
+            .filter(|e| matches!(e, Ok(Event::Token { .. })))
+            .count();
         assert_eq!((tokens, generation.finish()), (8, Some(Finish::Length)));
     }
-    assert!(model.generate(Request { prompt: vec![], ..request(None) }).is_err());
-    let unknown = Request { prompt: vec![96], ..request(None) };
-    let message = model.generate(unknown).err().expect("a refusal").to_string();
+    assert!(
+        model
+            .generate(Request {
+                prompt: vec![],
+                ..request(None)
+            })
+            .is_err()
+    );
+    let unknown = Request {
+        prompt: vec![96],
+        ..request(None)
+    };
+    let message = model
+        .generate(unknown)
+        .err()
+        .expect("a refusal")
+        .to_string();
     assert!(message.contains("id 96"), "{message}");
 }
 
@@ -414,8 +550,17 @@ fn the_same_seed_gives_the_same_tokens_on_any_number_of_threads() {
     let llama = Llama::random(13);
     let generate = |device: &Device, seed| {
         let (_directory, model) = load(&llama, DType::F32, device);
-        let sampling = kiln_sample::Options { temperature: 1.0, seed, ..Default::default() };
-        let request = Request { prompt: ids(7), max_tokens: 40, sampling, ..Default::default() };
+        let sampling = kiln_sample::Options {
+            temperature: 1.0,
+            seed,
+            ..Default::default()
+        };
+        let request = Request {
+            prompt: ids(7),
+            max_tokens: 40,
+            sampling,
+            ..Default::default()
+        };
         let mut generation = model.generate(request).unwrap();
         generation.by_ref().for_each(|event| drop(event.unwrap()));
         generation.tokens().to_vec()
@@ -431,13 +576,22 @@ fn the_same_seed_gives_the_same_tokens_on_any_number_of_threads() {
 fn the_end_token_ends_and_is_the_last() {
     let device = &devices::best()[0];
     let (_directory, model) = load(&Llama::random(14), DType::F32, device);
-    let request = Request { prompt: ids(7), max_tokens: 20, ..Default::default() };
+    let request = Request {
+        prompt: ids(7),
+        max_tokens: 20,
+        ..Default::default()
+    };
     let mut generation = model.generate(request.clone()).unwrap();
     generation.by_ref().for_each(|event| drop(event.unwrap()));
     let tokens = generation.tokens().to_vec();
     let eos = tokens[3];
     let first = tokens.iter().position(|t| *t == eos).unwrap();
-    let mut generation = model.generate(Request { eos: vec![eos], ..request }).unwrap();
+    let mut generation = model
+        .generate(Request {
+            eos: vec![eos],
+            ..request
+        })
+        .unwrap();
     generation.by_ref().for_each(|event| drop(event.unwrap()));
     assert_eq!(generation.finish(), Some(Finish::Stop));
     assert_eq!(generation.tokens(), &tokens[..=first]);

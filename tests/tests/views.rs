@@ -16,7 +16,11 @@ fn weights_and_tables_may_start_inside_a_row() {
         let table = flat.slice(0, 1..13).unwrap().reshape(&[3, 4]).unwrap();
         let ids = Array::from_slice(&[2u32, 0], &[2], &device).unwrap();
         let rows = table.take(&ids).unwrap().to_vec::<f32>().unwrap();
-        assert_eq!(rows, [9.0, 10.0, 11.0, 12.0, 1.0, 2.0, 3.0, 4.0], "{device}");
+        assert_eq!(
+            rows,
+            [9.0, 10.0, 11.0, 12.0, 1.0, 2.0, 3.0, 4.0],
+            "{device}"
+        );
     }
 }
 
@@ -69,5 +73,8 @@ fn dtypes_that_never_meet_are_named() {
     let a = Array::from_slice(&[1u32], &[1], device).unwrap();
     let b = Array::from_slice(&[1i32], &[1], device).unwrap();
     let message = (&a + &b).unwrap_err().to_string();
-    assert!(message.contains("joint") && message.contains("u32[1], i32[1]"), "{message}");
+    assert!(
+        message.contains("joint") && message.contains("u32[1], i32[1]"),
+        "{message}"
+    );
 }
