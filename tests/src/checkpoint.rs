@@ -1,5 +1,12 @@
 //! Small random Llama checkpoints, written to a directory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics"
+)]
+
 use crate::Random;
 use kiln_array::{DType, Format};
 use kiln_formats::Type;

@@ -1,5 +1,12 @@
 //! Properties of whole models, on small random checkpoints.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics"
+)]
+
 use kiln_array::{Array, DType, Device, Format};
 use kiln_model::{Event, Finish, Model, Request, Truncate};
 use kiln_tests::checkpoint::Llama;

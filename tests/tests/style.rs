@@ -1,5 +1,12 @@
 //! Files stay short enough to be read.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics"
+)]
+
 use std::path::{Path, PathBuf};
 
 const MOST: usize = 600;

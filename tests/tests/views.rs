@@ -1,5 +1,12 @@
 //! Operands in unusual places: views that start inside a row, operations that share their work.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics"
+)]
+
 use kiln_array::{Array, CustomOp, Result, Spec, eval};
 use kiln_tests::devices;
 
