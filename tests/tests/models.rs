@@ -1,11 +1,6 @@
 //! Properties of whole models, on small random checkpoints.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed test panics"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use kiln_array::{Array, DType, Device, Format};
 use kiln_model::{Event, Finish, Model, Request, Truncate};
