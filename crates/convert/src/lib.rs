@@ -61,7 +61,7 @@ pub fn convert(
     let model = source::read(source, open)?;
     let plan = plan::plan(model, options)?;
     let staging = output::Staging::new(destination)?;
-    let report = write::write(&plan, staging.path(), open, progress)?;
-    staging.commit(options.force)?;
+    let mut report = write::write(&plan, staging.path(), open, progress)?;
+    report.notes.extend(staging.commit(options.force)?);
     Ok(report)
 }

@@ -86,8 +86,8 @@ impl Staging {
     }
 
     /// Gives the directory its name. With `force` a directory of that name is moved aside first and
-    /// removed last, so that one of the two is always there.
-    pub(crate) fn commit(mut self, force: bool) -> Result<()> {
+    /// removed last, so that one of the two is always there. A note, if it could not be removed.
+    pub(crate) fn commit(mut self, force: bool) -> Result<Option<String>> {
         let error = |source| write_error(&self.destination, source);
         let mut aside = None;
         if self.destination.symlink_metadata().is_ok() {
@@ -109,10 +109,13 @@ impl Staging {
             return Err(error(source).into());
         }
         self.committed = true;
-        if let Some(old) = aside {
-            std::fs::remove_dir_all(&old).map_err(|source| write_error(&old, source))?;
-        }
-        Ok(())
+        Ok(aside.and_then(|old| {
+            let error = std::fs::remove_dir_all(&old).err()?;
+            Some(format!(
+                "the replaced directory is still there as {}: {error}",
+                old.display()
+            ))
+        }))
     }
 }
 

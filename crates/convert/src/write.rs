@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::BufWriter;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Shards are at most this long, as MLX's.
 const SHARD: usize = 5 << 30;
@@ -181,6 +181,7 @@ struct Sink<'a> {
 }
 
 struct Shard<'a> {
+    path: PathBuf,
     writer: Writer<BufWriter<File>>,
     tensors: &'a [Declared],
 }
@@ -207,7 +208,11 @@ impl Sink<'_> {
             let path = self.into.join(name);
             let file = File::create_new(&path).map_err(|source| write_error(&path, source))?;
             let writer = Writer::new(BufWriter::with_capacity(1 << 20, file), &path, tensors)?;
-            self.current = Some(Shard { writer, tensors });
+            self.current = Some(Shard {
+                path,
+                writer,
+                tensors,
+            });
         }
         Ok(())
     }
@@ -227,7 +232,7 @@ fn complete(shard: Shard<'_>) -> Result<()> {
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error);
     let synced = synced.and_then(|file| file.sync_all());
-    synced.map_err(|source| write_error(Path::new("model.safetensors"), source).into())
+    synced.map_err(|source| write_error(&shard.path, source).into())
 }
 
 fn put(into: &Path, name: &str, contents: &[u8]) -> Result<()> {
