@@ -103,7 +103,8 @@ macro_rules! scalars {
                 match self { $( Scalar::$name => count(stringify!($arguments)) ),+ }
             }
 
-            /// The function in WGSL, with the arguments' names in braces.
+            /// The function in WGSL, with the arguments' names in braces. `{kind}` stands for their
+            /// WGSL type. A backend provides the functions named like `exp_f32` and `div_{kind}`.
             pub const fn wgsl(self) -> &'static str {
                 match self { $( Scalar::$name => $wgsl ),+ }
             }
@@ -142,13 +143,13 @@ scalars! {
     Mul[a, b] "({a} * {b})"
         { Float -> Float: a * b, U32 -> U32: a.wrapping_mul(b), I32 -> I32: a.wrapping_mul(b) }
     /// Quotient; of integers towards zero, `a` where `b` is 0.
-    Div[a, b] "({a} / {b})" {
+    Div[a, b] "div_{kind}({a}, {b})" {
         Float -> Float: a / b,
         U32 -> U32: a.checked_div(b).unwrap_or(a),
         I32 -> I32: a.checked_div(b).unwrap_or(a),
     }
     /// Remainder with the sign of `a`; 0 where an integer `b` is 0.
-    Rem[a, b] "({a} % {b})" {
+    Rem[a, b] "rem_{kind}({a}, {b})" {
         Float -> Float: a % b,
         U32 -> U32: a.checked_rem(b).unwrap_or(0),
         I32 -> I32: a.checked_rem(b).unwrap_or(0),
@@ -158,35 +159,35 @@ scalars! {
     /// Magnitude.
     Abs[a] "abs({a})" { Float -> Float: a.abs(), I32 -> I32: a.wrapping_abs() }
     /// The smaller; NaN if either is.
-    Min[a, b] "min({a}, {b})" {
+    Min[a, b] "min_{kind}({a}, {b})" {
         Float -> Float: if a < b || a.is_nan() { a } else { b },
         U32 -> U32: a.min(b), I32 -> I32: a.min(b),
     }
     /// The larger; NaN if either is.
-    Max[a, b] "max({a}, {b})" {
+    Max[a, b] "max_{kind}({a}, {b})" {
         Float -> Float: if a > b || a.is_nan() { a } else { b },
         U32 -> U32: a.max(b), I32 -> I32: a.max(b),
     }
     /// `eᵃ`.
-    Exp[a] "exp({a})" { Float -> Float: math::exp(a) }
+    Exp[a] "exp_f32({a})" { Float -> Float: math::exp(a) }
     /// Natural logarithm.
-    Log[a] "log({a})" { Float -> Float: math::ln(a) }
+    Log[a] "log_f32({a})" { Float -> Float: math::ln(a) }
     /// Square root.
     Sqrt[a] "sqrt({a})" { Float -> Float: a.sqrt() }
     /// `1 / √a`.
     Rsqrt[a] "inverseSqrt({a})" { Float -> Float: 1.0 / a.sqrt() }
     /// Sine of radians.
-    Sin[a] "sin({a})" { Float -> Float: math::sin_cos(a).0 }
+    Sin[a] "sin_f32({a})" { Float -> Float: math::sin_cos(a).0 }
     /// Cosine of radians.
-    Cos[a] "cos({a})" { Float -> Float: math::sin_cos(a).1 }
+    Cos[a] "cos_f32({a})" { Float -> Float: math::sin_cos(a).1 }
     /// Hyperbolic tangent.
-    Tanh[a] "tanh(clamp({a}, -15.0, 15.0))" { Float -> Float: math::tanh(a) }
+    Tanh[a] "tanh_f32({a})" { Float -> Float: math::tanh(a) }
     /// Error function.
-    Erf[a] "erf({a})" { Float -> Float: math::erf(a) }
+    Erf[a] "erf_f32({a})" { Float -> Float: math::erf(a) }
     /// `1 / (1 + e⁻ᵃ)`.
-    Sigmoid[a] "(1.0 / (1.0 + exp(-{a})))" { Float -> Float: math::sigmoid(a) }
+    Sigmoid[a] "sigmoid_f32({a})" { Float -> Float: math::sigmoid(a) }
     /// `a · sigmoid(a)`.
-    Silu[a] "({a} / (1.0 + exp(-{a})))" { Float -> Float: a / (1.0 + math::exp(-a)) }
+    Silu[a] "({a} / (1.0 + exp_f32(-{a})))" { Float -> Float: a / (1.0 + math::exp(-a)) }
     /// Largest integer not above `a`.
     Floor[a] "floor({a})" { Float -> Float: a.floor() }
     /// Nearest integer, ties to even.

@@ -1,0 +1,281 @@
+//! The wgpu device with what all programs share: limits, pipelines, layouts, what went wrong.
+
+use crate::adapter::{self, Adapter};
+use crate::source::Kernel;
+use crate::{Error, Options};
+use kiln_array::Result;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Bytes of a piece of workgroup memory that kernels may count on.
+pub(crate) struct Context {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) about: Adapter,
+    /// Bytes that one binding may have.
+    pub(crate) binding: u64,
+    /// Workgroups in one dimension.
+    pub(crate) groups: u32,
+    /// What offsets of parameters are multiples of.
+    pub(crate) alignment: u32,
+    /// Lanes of a subgroup where kernels may use them: the size that this device really uses.
+    pub(crate) subgroup: Option<u32>,
+    /// The size of cooperative matrices, where kernels may use them.
+    pub(crate) matrix: Option<u32>,
+    /// Whether memory is filled with NaN and watched.
+    pub(crate) poison: bool,
+    checked: bool,
+    failure: Arc<OnceLock<String>>,
+    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    layouts: Mutex<HashMap<usize, Layouts>>,
+}
+
+/// The layouts of kernels with a number of operands.
+#[derive(Clone)]
+pub(crate) struct Layouts {
+    /// Group 0: the result, which may be written, then what is read.
+    pub(crate) operands: wgpu::BindGroupLayout,
+    /// Group 1: the parameters.
+    pub(crate) parameters: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Guarded values are changed by single insertions and removals: nothing is left half-made.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    pub(crate) fn new(options: &Options) -> std::result::Result<Context, Error> {
+        let (adapter, about) = adapter::choose(&options.adapter)?;
+        Context::on(&adapter, about, options)
+    }
+
+    /// A context on this adapter.
+    pub(crate) fn on(
+        adapter: &wgpu::Adapter,
+        about: Adapter,
+        options: &Options,
+    ) -> std::result::Result<Context, Error> {
+        let mut features = wgpu::Features::empty();
+        if options.subgroups {
+            features |= wgpu::Features::SUBGROUP;
+        }
+        let matrix = about.matrices.first().copied();
+        let matrix = matrix.filter(|_| options.matrices && options.subgroups && about.f16);
+        if matrix.is_some() {
+            features |=
+                wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
+        features &= adapter.features();
+        let limits = adapter.limits();
+        let experimental = matrix.is_some();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: None,
+            required_features: features,
+            required_limits: limits.clone(),
+            experimental_features: experimental_features(experimental),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
+                Error::Refused {
+                    adapter: about.to_string(),
+                    reason: error.to_string(),
+                }
+            })?;
+        let failure = Arc::new(OnceLock::new());
+        let note = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            note.get_or_init(|| error.to_string());
+        }));
+        let note = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note.get_or_init(|| format!("the device was lost: {message}"));
+            }
+        });
+        let binding = limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size);
+        let binding = options.binding.map_or(binding, |limit| limit.min(binding));
+        let mut context = Context {
+            device,
+            queue,
+            about,
+            binding: binding / 256 * 256,
+            groups: limits.max_compute_workgroups_per_dimension,
+            alignment: limits.min_uniform_buffer_offset_alignment.max(16),
+            subgroup: None,
+            matrix: None,
+            poison: options.poison,
+            checked: options.checked,
+            failure,
+            pipelines: Mutex::default(),
+            layouts: Mutex::default(),
+        };
+        if features.contains(wgpu::Features::SUBGROUP) {
+            context.subgroup = context.probe_subgroup();
+        }
+        context.matrix = matrix.filter(|_| context.subgroup.is_some());
+        Ok(context)
+    }
+
+    /// An error of this device.
+    pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_array::Error {
+        kiln_array::Error::Device {
+            device: self.to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The error that broke the device, if one did.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(reason) => Err(self.failed(reason.clone())),
+        }
+    }
+
+    /// The layouts of kernels with this many operands, the result among them.
+    pub(crate) fn layouts(&self, operands: usize) -> Layouts {
+        let mut layouts = lock(&self.layouts);
+        let make = || Layouts::new(&self.device, operands);
+        layouts.entry(operands).or_insert_with(make).clone()
+    }
+
+    /// The pipeline of a kernel with this many operands, compiled when it is first asked for.
+    pub(crate) fn pipeline(
+        &self,
+        kernel: &Kernel,
+        operands: usize,
+    ) -> Result<wgpu::ComputePipeline> {
+        if let Some(pipeline) = lock(&self.pipelines).get(kernel) {
+            return Ok(pipeline.clone());
+        }
+        let refused = |reason: String| {
+            self.failed(format!(
+                "the kernel {} cannot be compiled: {reason}",
+                kernel.file
+            ))
+        };
+        let text = kernel.text().map_err(refused)?;
+        let layout = self.layouts(operands).pipeline;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = self.module(kernel.file, text);
+        let pipeline = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.file),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(refused(error.to_string()));
+        }
+        self.check()?;
+        lock(&self.pipelines).insert(kernel.clone(), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn module(&self, name: &str, text: String) -> wgpu::ShaderModule {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        };
+        if self.checked {
+            return self.device.create_shader_module(descriptor);
+        }
+        trusted(&self.device, descriptor)
+    }
+
+    /// How many lanes a subgroup really has: drivers tell a range. `None` where the lanes of a
+    /// workgroup are not split evenly.
+    fn probe_subgroup(&self) -> Option<u32> {
+        let (fewest, most) = self.about.subgroup;
+        (fewest > 0).then_some(())?;
+        let pipeline = self.pipeline(&Kernel::new("probe"), 1).ok()?;
+        let found = crate::read::probe(self, &pipeline)?;
+        ((fewest..=most).contains(&found) && found.is_power_of_two() && found >= 4).then_some(found)
+    }
+}
+
+impl Layouts {
+    fn new(device: &wgpu::Device, operands: usize) -> Layouts {
+        let storage = |binding: usize| wgpu::BindGroupLayoutEntry {
+            binding: binding as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage {
+                    read_only: binding > 0,
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let entries: Vec<_> = (0..operands).map(storage).collect();
+        let operands = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: None,
+            entries: &entries,
+        });
+        let parameters = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: None,
+            entries: &[wgpu::BindGroupLayoutEntry {
+                binding: 0,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Uniform,
+                    has_dynamic_offset: true,
+                    min_binding_size: None,
+                },
+                count: None,
+            }],
+        });
+        let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&operands), Some(&parameters)],
+            immediate_size: 0,
+        });
+        Layouts {
+            operands,
+            parameters,
+            pipeline,
+        }
+    }
+}
+
+impl std::fmt::Display for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gpu: {}", self.about)
+    }
+}
+
+#[allow(unsafe_code)]
+fn trusted(
+    device: &wgpu::Device,
+    descriptor: wgpu::ShaderModuleDescriptor<'_>,
+) -> wgpu::ShaderModule {
+    // SAFETY: kernels guard their stores and bound their loops themselves, which the conformance
+    // list checks with these checks on and with guard words behind every buffer.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}
+
+#[allow(unsafe_code)]
+fn experimental_features(enabled: bool) -> wgpu::ExperimentalFeatures {
+    if !enabled {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: the one experimental feature used is cooperative matrices, whose loads and stores lie
+    // within workgroup memory; a driver that miscompiles them fails the self-test.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
+}

@@ -1,0 +1,377 @@
+//! Buffers: a pool of whole buffers in size classes, and what arrays hold of them.
+
+use crate::context::{Context, lock};
+use crate::read::Staged;
+use kiln_array::{DType, Memory, Part, Result, Shape, Spec, Storage};
+use std::any::Any;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Bytes behind a watched buffer that nobody may change.
+pub(crate) const GUARD: u64 = 64;
+
+/// A wgpu buffer with a number that no other buffer of the pool has.
+pub(crate) struct Raw {
+    pub(crate) id: u64,
+    pub(crate) buffer: wgpu::Buffer,
+    /// The bytes that were asked for; the buffer may be larger.
+    pub(crate) bytes: usize,
+    pool: Arc<Pool>,
+}
+
+/// Free buffers by size.
+pub(crate) struct Pool {
+    context: Arc<Context>,
+    free: Mutex<HashMap<u64, Vec<(u64, wgpu::Buffer)>>>,
+    next: AtomicU64,
+    memory: Mutex<Memory>,
+}
+
+/// Sizes in steps of an eighth of a power of two, so that a freed buffer soon fits another need.
+fn class(bytes: usize) -> u64 {
+    let bytes = (bytes as u64).max(16);
+    let step = (bytes.next_power_of_two() / 16).max(16);
+    bytes.next_multiple_of(step)
+}
+
+impl Pool {
+    pub(crate) fn new(context: Arc<Context>) -> Arc<Pool> {
+        Arc::new(Pool {
+            context,
+            free: Mutex::default(),
+            next: AtomicU64::new(1),
+            memory: Mutex::default(),
+        })
+    }
+
+    /// A buffer of at least this many bytes, with undefined contents.
+    pub(crate) fn take(self: &Arc<Pool>, bytes: usize) -> Result<Raw> {
+        let size = class(bytes);
+        let kept = lock(&self.free).get_mut(&size).and_then(Vec::pop);
+        let fresh = kept.is_none();
+        let (id, buffer) = match kept {
+            Some(kept) => kept,
+            None => (
+                self.next.fetch_add(1, Ordering::Relaxed),
+                self.create(size, bytes)?,
+            ),
+        };
+        let mut memory = lock(&self.memory);
+        memory.allocations += u64::from(fresh);
+        memory.bytes += size as usize;
+        memory.peak_bytes = memory.peak_bytes.max(memory.bytes);
+        drop(memory);
+        let raw = Raw {
+            id,
+            buffer,
+            bytes,
+            pool: self.clone(),
+        };
+        if self.context.poison {
+            let guarded = raw.buffer.size() as usize;
+            self.context
+                .queue
+                .write_buffer(&raw.buffer, 0, &vec![POISON; guarded]);
+        }
+        Ok(raw)
+    }
+
+    fn create(&self, size: u64, bytes: usize) -> Result<wgpu::Buffer> {
+        let context = &self.context;
+        let no_room = || kiln_array::Error::Memory {
+            device: context.to_string(),
+            bytes,
+        };
+        if bytes as u64 > context.binding {
+            return Err(context.failed(format!(
+                "an array of {bytes} bytes is larger than a kernel can see: {} bytes",
+                context.binding
+            )));
+        }
+        let guard = if context.poison { GUARD } else { 0 };
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
+            size: size + guard,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::UNIFORM
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        let try_create = || {
+            let scope = context
+                .device
+                .push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let buffer = context.device.create_buffer(&descriptor);
+            pollster::block_on(scope.pop()).is_none().then_some(buffer)
+        };
+        context.check()?;
+        if let Some(buffer) = try_create() {
+            return Ok(buffer);
+        }
+        lock(&self.free).clear();
+        // Buffers are freed once the work that used them is done.
+        let _ = context.device.poll(wgpu::PollType::wait_indefinitely());
+        try_create().ok_or_else(no_room)
+    }
+
+    /// What the pool has done.
+    pub(crate) fn memory(&self) -> Memory {
+        *lock(&self.memory)
+    }
+}
+
+/// What watched memory is filled with: a NaN in every float dtype.
+pub(crate) const POISON: u8 = 0xff;
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        lock(&self.pool.memory).bytes -= class(self.bytes) as usize;
+        lock(&self.pool.free)
+            .entry(class(self.bytes))
+            .or_default()
+            .push((self.id, self.buffer.clone()));
+    }
+}
+
+/// Rows of an array that lie in one buffer: plain elements, or codes, scales and biases one after
+/// the other.
+pub(crate) struct Piece {
+    pub(crate) raw: Raw,
+}
+
+/// What an array holds.
+pub(crate) struct Stored {
+    bytes: usize,
+    loaded: bool,
+    /// More than one only for loaded rows that one binding does not hold.
+    pub(crate) pieces: Vec<Arc<Piece>>,
+    /// A copy of the contents on its way to the host.
+    pub(crate) staged: Mutex<Option<(Arc<Staged>, u64)>>,
+}
+
+impl Stored {
+    /// Memory of a plan's results.
+    pub(crate) fn new(raw: Raw) -> Stored {
+        Stored {
+            bytes: raw.bytes,
+            loaded: false,
+            pieces: vec![Arc::new(Piece { raw })],
+            staged: Mutex::default(),
+        }
+    }
+
+    /// Host rows, brought to the device.
+    pub(crate) fn load(pool: &Arc<Pool>, spec: &Spec, parts: &[Part]) -> Result<Stored> {
+        let limit = pool.context.binding;
+        let rows = rows(&spec.shape);
+        let k = spec.shape.elements() / rows.max(1);
+        let Some(pieces) = pieces(spec, limit) else {
+            let row = spec.dtype.row_bytes(k);
+            return Err(pool.context.failed(format!(
+                "eight rows of {row} bytes are more than a kernel can see: {limit} bytes"
+            )));
+        };
+        let upload = |range: Range<usize>| -> Result<Arc<Piece>> {
+            let planes = Planes::new(spec.dtype, range.len(), k);
+            let raw = pool.take(planes.bytes)?;
+            let mut upload = Upload::new(&pool.context, &raw.buffer);
+            for (plane, &start) in planes.starts.iter().enumerate() {
+                upload.begin(start);
+                slices(parts, &range, plane, rows, |bytes| upload.push(bytes));
+                upload.flush();
+            }
+            Ok(Arc::new(Piece { raw }))
+        };
+        Ok(Stored {
+            bytes: spec.bytes(),
+            loaded: true,
+            pieces: pieces.into_iter().map(upload).collect::<Result<_>>()?,
+            staged: Mutex::default(),
+        })
+    }
+}
+
+impl Storage for Stored {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn writable(&self) -> bool {
+        !self.loaded
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn rows(shape: &Shape) -> usize {
+    shape.first().copied().unwrap_or(1)
+}
+
+/// Where the planes of some rows start in their buffer, in bytes.
+pub(crate) struct Planes {
+    /// Elements or codes, scales, biases.
+    pub(crate) starts: Vec<usize>,
+    /// In all.
+    pub(crate) bytes: usize,
+}
+
+impl Planes {
+    pub(crate) fn new(dtype: DType, rows: usize, k: usize) -> Planes {
+        let sizes = match dtype {
+            DType::Quantised(format) => {
+                let scales = rows * format.scale_row(k);
+                let biases = if format.has_biases() { scales } else { 0 };
+                vec![rows * format.code_row(k), scales, biases]
+            }
+            plain => vec![plain.row_bytes(rows * k)],
+        };
+        let mut bytes = 0;
+        let mut starts = Vec::with_capacity(sizes.len());
+        for size in sizes {
+            starts.push(bytes);
+            bytes = (bytes + size).next_multiple_of(16);
+        }
+        Planes { starts, bytes }
+    }
+}
+
+/// The rows of an array that lie in each of its buffers, where one binding holds `limit` bytes.
+/// `None` where not even eight rows fit. Depends on nothing else, so that a plan can be compiled
+/// before the array is there.
+pub(crate) fn pieces(spec: &Spec, limit: u64) -> Option<Vec<Range<usize>>> {
+    let rows = rows(&spec.shape);
+    let k = spec.shape.elements() / rows.max(1);
+    if Planes::new(spec.dtype, rows, k).bytes as u64 <= limit {
+        return Some(std::iter::once(0..rows).collect());
+    }
+    // Eight rows at a time keep every piece's results in words of their own.
+    let row = spec.dtype.row_bytes(k) as u64;
+    let most = ((limit.saturating_sub(64)) / row.max(1) / 8 * 8) as usize;
+    let starts = (0..rows).step_by(most.max(1));
+    (most > 0).then(|| starts.map(|from| from..(from + most).min(rows)).collect())
+}
+
+/// The bytes of one plane of some rows, block by block.
+fn slices(
+    parts: &[Part],
+    range: &Range<usize>,
+    plane: usize,
+    rows: usize,
+    mut each: impl FnMut(&[u8]),
+) {
+    let mut first = 0;
+    for part in parts {
+        let bytes = match plane {
+            0 => Some(&part.data),
+            1 => part.scales.as_ref(),
+            _ => part.biases.as_ref(),
+        };
+        let from = range.start.max(first) - first;
+        let to = range.end.min(first + part.rows).saturating_sub(first);
+        first += part.rows;
+        // A scalar is one row, also where its block says otherwise.
+        let row = |bytes: &[u8]| bytes.len() / if rows == 1 { 1 } else { part.rows.max(1) };
+        if let Some(bytes) = bytes
+            && from < to
+        {
+            let row = row(bytes);
+            each(bytes.get(from * row..to * row).unwrap_or_default());
+        }
+    }
+}
+
+/// Copies bytes into a buffer, some megabytes at a time.
+struct Upload<'a> {
+    context: &'a Context,
+    buffer: &'a wgpu::Buffer,
+    at: u64,
+    pending: Vec<u8>,
+}
+
+impl Upload<'_> {
+    const CHUNK: usize = 4 << 20;
+
+    fn new<'a>(context: &'a Context, buffer: &'a wgpu::Buffer) -> Upload<'a> {
+        Upload {
+            context,
+            buffer,
+            at: 0,
+            pending: Vec::new(),
+        }
+    }
+
+    fn begin(&mut self, at: usize) {
+        self.at = at as u64;
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = Self::CHUNK - self.pending.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.pending.extend_from_slice(now);
+            bytes = later;
+            if self.pending.len() == Self::CHUNK {
+                self.flush();
+                // What is staged for uploads is freed by submissions.
+                self.context.queue.submit([]);
+                let _ = self.context.device.poll(wgpu::PollType::Poll);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let padded = self.pending.len().next_multiple_of(4);
+        self.pending.resize(padded, 0);
+        self.context
+            .queue
+            .write_buffer(self.buffer, self.at, &self.pending);
+        self.at += padded as u64;
+        self.pending.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_array::Format;
+
+    fn spec(dtype: DType, shape: &[usize]) -> Spec {
+        let shape = Shape::new(shape).unwrap();
+        Spec { dtype, shape }
+    }
+
+    #[test]
+    fn a_table_larger_than_a_binding_is_cut_into_rows() {
+        let table = spec(DType::F32, &[100, 64]);
+        assert_eq!(pieces(&table, 1 << 20), Some(vec![0..100]));
+        let cut = pieces(&table, 8192).unwrap();
+        assert_eq!(cut, [0..24, 24..48, 48..72, 72..96, 96..100]);
+        assert_eq!(pieces(&table, 1024), None);
+    }
+
+    #[test]
+    fn planes_start_at_words_and_do_not_overlap() {
+        let format = Format::affine(3, 32, DType::F16).unwrap();
+        let planes = Planes::new(DType::Quantised(format), 3, 32);
+        assert_eq!(planes.starts, [0, 48, 64]);
+        assert_eq!(planes.bytes, 80);
+    }
+
+    #[test]
+    fn size_classes_waste_little() {
+        for bytes in [1, 16, 17, 1000, 4096, 1_000_003, 123_456_789] {
+            let size = class(bytes);
+            assert!(size >= bytes as u64 && size % 4 == 0);
+            assert!(size as f64 <= bytes as f64 * 1.13 + 16.0, "{bytes}: {size}");
+            assert_eq!(class(size as usize), size);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A compiled plan: what does not change from run to run, and one run.
+
+use crate::Shared;
+use crate::context::lock;
+use crate::lower::{Dispatch, Place, lower};
+use crate::memory::{GUARD, POISON, Raw, Stored};
+use crate::read::{self, Staged};
+use kiln_array::{Buffer, Op, Plan, Program, Result, Slot};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Work of one submission, in bytes moved or eight sums of products: some tenths of a second on a
+/// slow GPU, far below what a watchdog allows.
+const SUBMISSION: u64 = 8 << 30;
+
+/// Results up to this size are copied to the host with the run that makes them.
+const STAGED: usize = 1 << 20;
+
+/// Bind groups of a launch that are kept. Two are in use when runs overlap.
+const KEPT: usize = 8;
+
+/// A compiled plan.
+pub(crate) struct Compiled {
+    shared: Arc<Shared>,
+    launches: Vec<Launch>,
+    parameters: Option<Raw>,
+    /// The plan's temporary slots, at their numbers.
+    temporaries: HashMap<u32, Raw>,
+    scratch: Vec<Raw>,
+    /// External slots that are written, and whether they are staged.
+    written: Vec<(u32, bool)>,
+    groups: Mutex<Vec<HashMap<Vec<u64>, wgpu::BindGroup>>>,
+}
+
+/// A dispatch with its pipeline.
+struct Launch {
+    pipeline: wgpu::ComputePipeline,
+    operands: Vec<Place>,
+    parameters: u32,
+    bind_parameters: wgpu::BindGroup,
+    size: (u32, u32),
+    work: u64,
+}
+
+impl Compiled {
+    pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
+        let context = &shared.context;
+        context.check()?;
+        let lowered = lower(context, plan)?;
+        let mut temporaries = HashMap::new();
+        for (number, slot) in (0u32..).zip(&plan.slots) {
+            if let Slot::Temporary { bytes } = slot {
+                temporaries.insert(number, shared.pool.take(*bytes)?);
+            }
+        }
+        let scratch = lowered.scratch.iter().filter(|bytes| **bytes > 0);
+        let count = scratch.clone().count();
+        let scratch: Vec<Raw> = if count == 0 {
+            Vec::new()
+        } else {
+            let take = |bytes: &usize| shared.pool.take(*bytes);
+            lowered.scratch.iter().map(take).collect::<Result<_>>()?
+        };
+        let (parameters, offsets) = upload(&shared, &lowered.dispatches)?;
+        let mut compiled = Compiled {
+            launches: Vec::with_capacity(lowered.dispatches.len()),
+            temporaries,
+            scratch,
+            written: written(plan),
+            groups: Mutex::new(Vec::new()),
+            parameters,
+            shared: shared.clone(),
+        };
+        let mut bound: HashMap<(usize, u64), wgpu::BindGroup> = HashMap::new();
+        for (dispatch, (offset, size)) in lowered.dispatches.into_iter().zip(offsets) {
+            let operands = dispatch.operands.len();
+            let pipeline = context.pipeline(&dispatch.kernel, operands)?;
+            let make = || compiled.bind_parameters(operands, size);
+            let bind_parameters = bound.entry((operands, size)).or_insert_with(make).clone();
+            compiled.launches.push(Launch {
+                pipeline,
+                operands: dispatch.operands,
+                parameters: offset,
+                bind_parameters,
+                size: grid(dispatch.groups, context.groups),
+                work: dispatch.work,
+            });
+        }
+        let groups = compiled.launches.iter().map(|_| HashMap::new()).collect();
+        *lock(&compiled.groups) = groups;
+        Ok(compiled)
+    }
+
+    fn bind_parameters(&self, operands: usize, size: u64) -> wgpu::BindGroup {
+        let context = &self.shared.context;
+        let entries: Vec<_> = self
+            .parameters
+            .iter()
+            .map(|raw| wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &raw.buffer,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(size),
+                }),
+            })
+            .collect();
+        context
+            .device
+            .create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &context.layouts(operands).parameters,
+                entries: &entries,
+            })
+    }
+
+    /// The buffer that an operand lies in.
+    fn raw<'r>(&'r self, externals: &[&'r Stored], place: Place) -> Result<&'r Raw> {
+        let found = match place {
+            Place::Scratch(which) => self.scratch.get(which),
+            Place::Slot(slot, piece) => match externals.get(slot as usize) {
+                Some(stored) => stored.pieces.get(piece).map(|piece| &piece.raw),
+                None => self.temporaries.get(&slot),
+            },
+        };
+        found.ok_or_else(|| {
+            self.shared
+                .context
+                .failed("a plan names memory that is not there")
+        })
+    }
+
+    /// Encodes all launches; submits whenever enough work has come together. What is left is in
+    /// the encoder that comes back.
+    fn encode(&self, externals: &[&Stored]) -> Result<wgpu::CommandEncoder> {
+        let context = &self.shared.context;
+        let mut kept = lock(&self.groups);
+        let begin = || context.device.create_command_encoder(&Default::default());
+        let mut encoder = begin();
+        let mut at = 0;
+        while at < self.launches.len() {
+            if at > 0 {
+                context.queue.submit([encoder.finish()]);
+                encoder = begin();
+            }
+            let mut work = 0;
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut current = None;
+            while let Some(launch) = self.launches.get(at)
+                && (work == 0 || work + launch.work <= SUBMISSION)
+            {
+                let raws: Vec<&Raw> = launch
+                    .operands
+                    .iter()
+                    .map(|&place| self.raw(externals, place))
+                    .collect::<Result<_>>()?;
+                let key: Vec<u64> = raws.iter().map(|raw| raw.id).collect();
+                let known = &mut kept[at];
+                if known.len() == KEPT && !known.contains_key(&key) {
+                    known.clear();
+                }
+                let group = known.entry(key).or_insert_with(|| self.bind(&raws));
+                if current != Some(&launch.pipeline) {
+                    pass.set_pipeline(&launch.pipeline);
+                    current = Some(&launch.pipeline);
+                }
+                pass.set_bind_group(0, &*group, &[]);
+                pass.set_bind_group(1, &launch.bind_parameters, &[launch.parameters]);
+                pass.dispatch_workgroups(launch.size.0, launch.size.1, 1);
+                work += launch.work;
+                at += 1;
+            }
+        }
+        Ok(encoder)
+    }
+
+    fn bind(&self, raws: &[&Raw]) -> wgpu::BindGroup {
+        let context = &self.shared.context;
+        let entries: Vec<_> = (0u32..)
+            .zip(raws)
+            .map(|(binding, raw)| wgpu::BindGroupEntry {
+                binding,
+                resource: raw.buffer.as_entire_binding(),
+            })
+            .collect();
+        context
+            .device
+            .create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &context.layouts(raws.len()).operands,
+                entries: &entries,
+            })
+    }
+
+    /// Fails if something was written behind a watched buffer.
+    fn check_guards(&self, externals: &[&Stored]) -> Result<()> {
+        let shared = &self.shared;
+        let owned = externals.iter().flat_map(|stored| &stored.pieces);
+        let raws = owned
+            .map(|piece| &piece.raw)
+            .chain(self.temporaries.values())
+            .chain(&self.scratch);
+        for raw in raws {
+            let mut guard = [0; GUARD as usize];
+            let from = raw.buffer.size() - GUARD;
+            read::read(&shared.staging, raw, from as usize, &mut guard)?;
+            if guard != [POISON; GUARD as usize] {
+                let bytes = raw.bytes;
+                let message = format!("a kernel wrote behind a buffer of {bytes} bytes");
+                return Err(shared.context.failed(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Program for Compiled {
+    fn run(&self, externals: &[Buffer]) -> Result<()> {
+        let shared = &self.shared;
+        shared.context.check()?;
+        let externals: Vec<&Stored> = externals
+            .iter()
+            .map(|buffer| shared.stored(buffer))
+            .collect::<Result<_>>()?;
+        if shared.context.poison {
+            for raw in self.temporaries.values().chain(&self.scratch) {
+                let bytes = vec![POISON; raw.buffer.size() as usize];
+                shared.context.queue.write_buffer(&raw.buffer, 0, &bytes);
+            }
+        }
+        let mut encoder = self.encode(&externals)?;
+        let mut copies = Vec::new();
+        let mut places = Vec::new();
+        let mut bytes = 0;
+        for &(slot, staged) in &self.written {
+            let stored = externals[slot as usize];
+            *lock(&stored.staged) = None;
+            let (true, [piece]) = (staged, &stored.pieces[..]) else {
+                continue;
+            };
+            let size = (piece.raw.bytes as u64).next_multiple_of(8);
+            copies.push((&piece.raw, 0, size.min(piece.raw.buffer.size())));
+            places.push((stored, bytes));
+            bytes += size;
+        }
+        let staged = (bytes > 0).then(|| shared.staging.take(bytes, &mut encoder, &copies));
+        let index = shared.context.queue.submit([encoder.finish()]);
+        if let Some(staged) = staged {
+            staged.submitted(index);
+            for (stored, at) in places {
+                *lock(&stored.staged) = Some((staged.clone(), at));
+            }
+        }
+        if shared.context.poison {
+            self.check_guards(&externals)?;
+        }
+        shared.context.check()
+    }
+}
+
+impl Shared {
+    /// Bytes of a buffer: from the copy that came with the run that made it, or by a copy now.
+    pub(crate) fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
+        let stored = self.stored(buffer)?;
+        let staged: Option<(Arc<Staged>, u64)> = lock(&stored.staged).clone();
+        if let Some((staged, at)) = staged {
+            return staged.read_from(at as usize + from, out);
+        }
+        let [piece] = &stored.pieces[..] else {
+            return Err(self
+                .context
+                .failed("an array in several pieces cannot be read"));
+        };
+        read::read(&self.staging, &piece.raw, from, out)
+    }
+}
+
+/// External slots that a plan writes, and whether their contents go to the host at once: small new
+/// results do, what is updated in place does not.
+fn written(plan: &Plan) -> Vec<(u32, bool)> {
+    let mut written: Vec<(u32, bool)> = Vec::new();
+    for step in &plan.steps {
+        let number = step.output.slot;
+        let Some(Slot::External(spec)) = plan.slots.get(number as usize) else {
+            continue;
+        };
+        let updates = step.op.updates() && !matches!(step.op, Op::Custom(_));
+        match written.iter_mut().find(|(slot, _)| *slot == number) {
+            Some((_, staged)) => *staged &= true,
+            None => written.push((number, !updates && spec.bytes() <= STAGED)),
+        }
+    }
+    written
+}
+
+/// All parameters in one buffer, and where those of each dispatch lie: offset and size.
+#[allow(clippy::type_complexity, reason = "a buffer and a list of pairs")]
+fn upload(shared: &Shared, dispatches: &[Dispatch]) -> Result<(Option<Raw>, Vec<(u32, u64)>)> {
+    let context = &shared.context;
+    if dispatches.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let mut words: Vec<u32> = Vec::new();
+    let mut offsets = Vec::with_capacity(dispatches.len());
+    for dispatch in dispatches {
+        let offset = (words.len() * 4).next_multiple_of(context.alignment as usize);
+        words.resize(offset / 4, 0);
+        words.extend(&dispatch.parameters);
+        let size = (dispatch.parameters.len() * 4).next_multiple_of(16);
+        offsets.push((offset as u32, size as u64));
+    }
+    let most = offsets.iter().map(|(_, size)| *size as usize).max();
+    words.resize(words.len() + most.unwrap_or(0) / 4, 0);
+    let raw = shared.pool.take(words.len() * 4)?;
+    context
+        .queue
+        .write_buffer(&raw.buffer, 0, bytemuck::cast_slice(&words));
+    Ok((Some(raw), offsets))
+}
+
+/// Workgroups in two dimensions: one has not enough numbers for all of them. Kernels leave early
+/// where the product is larger.
+fn grid(groups: u32, most: u32) -> (u32, u32) {
+    let rows = groups.div_ceil(most);
+    (groups.div_ceil(rows.max(1)), rows)
+}

@@ -1,0 +1,68 @@
+// y = f(a0, a1, …), element by element.
+// One thread computes one word of y. An operand's element lies where y's does (flat), is one for
+// all (one), or lies where its strides say.
+struct Params {
+    count: u32, d1: u32, d2: u32, d3: u32,
+//#for I in 0..$INPUTS
+    start$I: u32, s${I}0: u32, s${I}1: u32, s${I}2: u32, s${I}3: u32,
+//#endfor
+//#for C in 0..$CONSTANTS
+    c$C: u32,
+//#endfor
+}
+
+@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+//#for I in 0..$INPUTS
+@group(0) @binding(${BINDING$I}) var<storage, read> x$I: array<u32>;
+//#endfor
+@group(1) @binding(0) var<uniform> p: Params;
+
+//#include words
+//#include expr
+//#for I in 0..$INPUTS
+//#include load NAME=x$I DTYPE=${X$I}
+//#endfor
+//#include store DTYPE=$Y
+
+$BODY
+
+fn element(at: u32) -> $TYPE {
+    // What lies past the end is computed, too, from the last element: a word is stored whole.
+    let i = min(at, p.count - 1u);
+//#if $STRIDED
+    let i3 = i % p.d3;
+    let r3 = i / p.d3;
+    let i2 = r3 % p.d2;
+    let r2 = r3 / p.d2;
+    let i1 = r2 % p.d1;
+    let i0 = r2 / p.d1;
+//#endif
+    return apply(
+//#for I in 0..$INPUTS
+//#if ${MODE$I} == flat
+        load_x$I(p.start$I + i),
+//#elif ${MODE$I} == one
+        load_x$I(p.start$I),
+//#else
+        load_x$I(p.start$I + i0 * p.s${I}0 + i1 * p.s${I}1 + i2 * p.s${I}2 + i3 * p.s${I}3),
+//#endif
+//#endfor
+    );
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+    let w = (group.y * groups.x + group.x) * 64u + lane;
+    let first = w * ${PER}u;
+    if (first >= p.count) {
+        return;
+    }
+//#if $PER == 1
+    y[w] = word(element(first));
+//#elif $PER == 2
+    y[w] = word(element(first), element(first + 1u));
+//#else
+    y[w] = word(element(first), element(first + 1u), element(first + 2u), element(first + 3u));
+//#endif
+}
