@@ -65,6 +65,45 @@ pub fn alike() -> Vec<Device> {
         .collect()
 }
 
+/// The GPU as it is used.
+pub fn gpu() -> Vec<Device> {
+    gpu_with(kiln_wgpu::Options::default())
+}
+
+/// The GPU without what only some have: subgroups, cooperative matrices.
+pub fn gpu_bare() -> Vec<Device> {
+    gpu_with(kiln_wgpu::Options {
+        subgroups: false,
+        matrices: false,
+        ..Default::default()
+    })
+}
+
+/// The GPU with fresh memory full of NaN and watched bytes behind every buffer.
+pub fn gpu_poisoned() -> Vec<Device> {
+    gpu_with(kiln_wgpu::Options {
+        poison: true,
+        ..Default::default()
+    })
+}
+
+/// A GPU: the best hardware, else the first software adapter. None where `KILN_NO_GPU` is 1.
+#[allow(clippy::panic, reason = "without a device there is no test")]
+pub fn gpu_with(options: kiln_wgpu::Options) -> Vec<Device> {
+    if std::env::var("KILN_NO_GPU").is_ok_and(|v| v == "1") {
+        return Vec::new();
+    }
+    let first = kiln_wgpu::Options {
+        adapter: kiln_wgpu::Choice::Index(0),
+        ..options.clone()
+    };
+    let device = kiln_wgpu::device(&options).or_else(|_| kiln_wgpu::device(&first));
+    match device {
+        Ok(device) => vec![device],
+        Err(error) => panic!("no GPU to test on, and KILN_NO_GPU is not 1: {error}"),
+    }
+}
+
 /// The processor with these options.
 pub fn with(options: Options) -> Device {
     Device::with(cpu(kiln_cpu::Options::default()), options, None)

@@ -7,21 +7,39 @@ use kiln_array::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Bytes of a piece of workgroup memory that kernels may count on.
+/// What lowering needs to know of a device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// The device's name in errors.
+    pub name: String,
+    /// Bytes that one binding may have.
+    pub binding: u64,
+    /// Lanes of a subgroup where kernels may use them: the size that the device really uses.
+    pub subgroup: Option<u32>,
+    /// The size of cooperative matrices, where kernels may use them.
+    pub matrix: Option<u32>,
+}
+
+impl Facts {
+    /// An error of this device.
+    pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_array::Error {
+        kiln_array::Error::Device {
+            device: self.name.clone(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The device and what its programs share.
 pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) about: Adapter,
-    /// Bytes that one binding may have.
-    pub(crate) binding: u64,
+    pub(crate) facts: Facts,
     /// Workgroups in one dimension.
     pub(crate) groups: u32,
     /// What offsets of parameters are multiples of.
     pub(crate) alignment: u32,
-    /// Lanes of a subgroup where kernels may use them: the size that this device really uses.
-    pub(crate) subgroup: Option<u32>,
-    /// The size of cooperative matrices, where kernels may use them.
-    pub(crate) matrix: Option<u32>,
     /// Whether memory is filled with NaN and watched.
     pub(crate) poison: bool,
     checked: bool,
@@ -100,15 +118,19 @@ impl Context {
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size);
         let binding = options.binding.map_or(binding, |limit| limit.min(binding));
+        let facts = Facts {
+            name: format!("gpu: {about}"),
+            binding: binding / 256 * 256,
+            subgroup: None,
+            matrix: None,
+        };
         let mut context = Context {
             device,
             queue,
             about,
-            binding: binding / 256 * 256,
+            facts,
             groups: limits.max_compute_workgroups_per_dimension,
             alignment: limits.min_uniform_buffer_offset_alignment.max(16),
-            subgroup: None,
-            matrix: None,
             poison: options.poison,
             checked: options.checked,
             failure,
@@ -116,18 +138,15 @@ impl Context {
             layouts: Mutex::default(),
         };
         if features.contains(wgpu::Features::SUBGROUP) {
-            context.subgroup = context.probe_subgroup();
+            context.facts.subgroup = context.probe_subgroup();
         }
-        context.matrix = matrix.filter(|_| context.subgroup.is_some());
+        context.facts.matrix = matrix.filter(|_| context.facts.subgroup.is_some());
         Ok(context)
     }
 
     /// An error of this device.
     pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_array::Error {
-        kiln_array::Error::Device {
-            device: self.to_string(),
-            reason: reason.into(),
-        }
+        self.facts.failed(reason)
     }
 
     /// The error that broke the device, if one did.
@@ -254,7 +273,7 @@ impl Layouts {
 
 impl std::fmt::Display for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "gpu: {}", self.about)
+        f.write_str(&self.facts.name)
     }
 }
 

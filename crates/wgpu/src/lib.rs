@@ -18,6 +18,7 @@ mod source;
 pub use adapter::{Adapter, Choice, Error, adapters};
 
 use context::Context;
+pub use context::Facts;
 use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Result, Spec};
 use memory::{Pool, Stored};
 use read::Staging;
@@ -59,6 +60,21 @@ pub fn device(options: &Options) -> std::result::Result<Device, Error> {
     Ok(Device::new(Gpu::new(options)?))
 }
 
+/// The kernels that a plan would run on a device of which these facts are true: their names and WGSL
+/// texts, each once. Needs no GPU.
+pub fn kernels(plan: &Plan, facts: &Facts) -> Result<Vec<(&'static str, String)>> {
+    let mut kernels = Vec::new();
+    for dispatch in lower::lower(facts, plan)?.dispatches {
+        let text = dispatch.kernel.text();
+        let text = text.map_err(|error| facts.failed(error))?;
+        let named = (dispatch.kernel.file, text);
+        if !kernels.contains(&named) {
+            kernels.push(named);
+        }
+    }
+    Ok(kernels)
+}
+
 /// The backend.
 pub struct Gpu {
     shared: Arc<Shared>,
@@ -92,12 +108,12 @@ impl Gpu {
 
     /// The number of lanes in a subgroup, where kernels use subgroups.
     pub fn subgroup(&self) -> Option<u32> {
-        self.shared.context.subgroup
+        self.shared.context.facts.subgroup
     }
 
     /// The size of the cooperative matrices, where kernels use them.
     pub fn matrix(&self) -> Option<u32> {
-        self.shared.context.matrix
+        self.shared.context.facts.matrix
     }
 }
 

@@ -84,10 +84,10 @@ impl Pool {
             device: context.to_string(),
             bytes,
         };
-        if bytes as u64 > context.binding {
+        if bytes as u64 > context.facts.binding {
             return Err(context.failed(format!(
                 "an array of {bytes} bytes is larger than a kernel can see: {} bytes",
-                context.binding
+                context.facts.binding
             )));
         }
         let guard = if context.poison { GUARD } else { 0 };
@@ -165,7 +165,7 @@ impl Stored {
 
     /// Host rows, brought to the device.
     pub(crate) fn load(pool: &Arc<Pool>, spec: &Spec, parts: &[Part]) -> Result<Stored> {
-        let limit = pool.context.binding;
+        let limit = pool.context.facts.binding;
         let rows = rows(&spec.shape);
         let k = spec.shape.elements() / rows.max(1);
         let Some(pieces) = pieces(spec, limit) else {

@@ -46,7 +46,7 @@ impl Compiled {
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
         let context = &shared.context;
         context.check()?;
-        let lowered = lower(context, plan)?;
+        let lowered = lower(&context.facts, plan)?;
         let mut temporaries = HashMap::new();
         for (number, slot) in (0u32..).zip(&plan.slots) {
             if let Slot::Temporary { bytes } = slot {

@@ -21,8 +21,8 @@ macro_rules! kernels {
 }
 
 kernels! {
-    "argmax" "bits" "copy" "epilogue" "expr" "load" "map" "math" "matmul" "probe" "reduce"
-    "reduce_rows" "store" "take" "weight" "words" "write" "write_odd"
+    "argmax" "bits" "copy" "epilogue" "expr" "lanes" "load" "map" "math" "matmul" "norm"
+    "probe" "reduce" "reduce_rows" "rope" "rope_odd" "softmax" "store" "take" "weight" "words" "write" "write_odd"
 }
 
 /// A kernel with its values: the identity of a pipeline.

@@ -2,11 +2,13 @@
 
 mod elements;
 mod matmul;
+mod norm;
+mod rope;
 mod rows;
 mod table;
 mod write;
 
-use crate::context::Context;
+use crate::context::Facts;
 use crate::memory::pieces;
 use crate::source::Kernel;
 use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Spec, Step};
@@ -48,13 +50,13 @@ pub(crate) fn supports(op: &Op, _: &[Spec]) -> bool {
     match op {
         Op::Map(_) | Op::Copy | Op::Take | Op::Write { .. } => true,
         Op::Reduce { .. } | Op::ArgMax | Op::Matmul { .. } => true,
-        Op::Softmax | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => false,
+        Op::Softmax | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => true,
         Op::Attention { .. } | Op::Custom(_) => false,
     }
 }
 
 /// Lowers every step.
-pub(crate) fn lower(context: &Context, plan: &Plan) -> Result<Lowered> {
+pub(crate) fn lower(context: &Facts, plan: &Plan) -> Result<Lowered> {
     let mut lowering = Lowering {
         context,
         plan,
@@ -73,7 +75,7 @@ pub(crate) fn lower(context: &Context, plan: &Plan) -> Result<Lowered> {
 }
 
 struct Lowering<'p> {
-    context: &'p Context,
+    context: &'p Facts,
     plan: &'p Plan,
     dispatches: Vec<Dispatch>,
     scratch: [usize; 2],
@@ -96,6 +98,13 @@ impl Lowering<'_> {
             Op::Write { axis } => self.write(*axis as usize, inputs, output),
             Op::Reduce { kind, axis } => self.reduce(*kind, *axis as usize, &inputs[0], output),
             Op::ArgMax => self.argmax(&inputs[0], output),
+            Op::Softmax => self.softmax(&inputs[0], output),
+            Op::RmsNorm { eps } | Op::LayerNorm { eps } => self.norm(eps.get(), inputs, output),
+            Op::Rope {
+                pairing,
+                heads,
+                scale,
+            } => self.rope((*pairing, *heads as usize, scale.get()), inputs, output),
             Op::Matmul { epilogue } => self.matmul(epilogue.as_ref(), inputs, output),
             other => Err(self
                 .context

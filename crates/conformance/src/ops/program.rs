@@ -1,15 +1,15 @@
 //! Random elementwise programs.
 
-use crate::map::{converted, on, operands};
-use crate::scalar::{apply, result};
+use super::map::{converted, on, operands};
+use super::scalar::{apply, result};
 use kiln_array::{Array, Constant, DType, Device, Expr, Instr, Kind, Op, Result, Scalar};
-use kiln_tests::{Case, Expected, Numbers, Values};
+use crate::{Case, Expected, Numbers, Values};
 use proptest::prelude::*;
 
 /// A random program of functions that f64 can follow exactly: any missing, added or moved rounding
 /// changes a bit.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub struct Program {
     operands: Vec<Values>,
     code: Vec<Instr>,
     constants: Vec<Constant>,

@@ -1,8 +1,8 @@
 //! Rotary position embedding, in f64.
 
 use kiln_array::{Array, DType, Device, Pairing, Result, Rope as Turn};
-use kiln_tests::numbers::round;
-use kiln_tests::{Case, Expected, Numbers, Random, Span, Values, contiguous, view};
+use crate::numbers::round;
+use crate::{Case, Expected, Numbers, Random, Span, Values, contiguous, view};
 use proptest::prelude::*;
 
 /// Of the two numbers that are turned: sine and cosine within 2e-7, and three roundings.
@@ -10,7 +10,7 @@ const TURN: f64 = 5e-7;
 
 /// The first heads turned, all or some of their elements.
 #[derive(Clone, Debug)]
-pub(crate) struct Rope {
+pub struct Rope {
     pairing: Pairing,
     x: Values,
     heads: usize,

@@ -1,8 +1,8 @@
 //! What only moves elements: copies, rows taken, slices written.
 
 use kiln_array::{Array, DType, Device, Format, Result};
-use kiln_tests::numbers::stored;
-use kiln_tests::{Case, Expected, Numbers, Random, Rows, Values, Weight, contiguous, length, view};
+use crate::numbers::stored;
+use crate::{Case, Expected, Numbers, Random, Rows, Values, Weight, contiguous, length, view};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
@@ -18,7 +18,7 @@ fn shapes() -> impl Strategy<Value = Vec<usize>> {
 
 /// A view made contiguous.
 #[derive(Clone, Debug)]
-pub(crate) struct Copy {
+pub struct Copy {
     x: Values,
 }
 
@@ -57,7 +57,7 @@ fn places(n: usize, count: usize, seed: u64) -> Vec<u32> {
 
 /// Rows of a plain table.
 #[derive(Clone, Debug)]
-pub(crate) struct Take {
+pub struct Take {
     table: Values,
     ids: Vec<usize>,
     seed: u64,
@@ -126,7 +126,7 @@ impl Case for Take {
 
 /// Rows of a quantised table.
 #[derive(Clone, Debug)]
-pub(crate) struct TakeQuantised {
+pub struct TakeQuantised {
     table: Rows,
     cut: usize,
     count: usize,
@@ -183,7 +183,7 @@ impl Case for TakeQuantised {
 
 /// Slices stored at positions along any axis; some of them twice, some out of range.
 #[derive(Clone, Debug)]
-pub(crate) struct Write {
+pub struct Write {
     target: Values,
     source: Values,
     axis: usize,

@@ -1,8 +1,8 @@
 //! What summarises or normalises rows: sums, extremes, softmax, norms.
 
 use kiln_array::{Array, DType, Device, Reduce as Kind, Result};
-use kiln_tests::numbers::{round, stored};
-use kiln_tests::{Case, Expected, Numbers, Span, Values, length, view};
+use crate::numbers::{round, stored};
+use crate::{Case, Expected, Numbers, Span, Values, length, view};
 use proptest::prelude::*;
 
 /// The error of an f32 sum of `n` terms in eight lanes, as a share of their sizes: every term is
@@ -31,7 +31,7 @@ fn by_row(x: &Values, f: impl Fn(&[f64]) -> Vec<Span>) -> Vec<Span> {
 
 /// One axis summarised.
 #[derive(Clone, Debug)]
-pub(crate) struct Reduce {
+pub struct Reduce {
     kind: Kind,
     x: Values,
     axis: usize,
@@ -123,7 +123,7 @@ fn summary(kind: Kind, dtype: DType, column: &[f64], error: f64) -> Span {
 
 /// The place of the largest element: the lowest of equals, the first NaN.
 #[derive(Clone, Debug)]
-pub(crate) struct ArgMax {
+pub struct ArgMax {
     x: Values,
 }
 
@@ -171,7 +171,7 @@ impl Case for ArgMax {
 
 /// Shares of exponentials, of small, huge and infinite logits.
 #[derive(Clone, Debug)]
-pub(crate) struct Softmax {
+pub struct Softmax {
     x: Values,
 }
 
@@ -223,7 +223,7 @@ impl Case for Softmax {
 
 /// A share of the root mean square, times a weight.
 #[derive(Clone, Debug)]
-pub(crate) struct RmsNorm {
+pub struct RmsNorm {
     x: Values,
     weight: Values,
     eps: f32,
@@ -294,7 +294,7 @@ fn joint(dtypes: &[DType]) -> DType {
 
 /// Centred, a share of the deviation, times a weight, plus a bias.
 #[derive(Clone, Debug)]
-pub(crate) struct LayerNorm {
+pub struct LayerNorm {
     x: Values,
     weight: Values,
     bias: Values,

@@ -77,6 +77,22 @@ impl Span {
         }
     }
 
+    /// These numbers on a GPU: subnormals are 0 there, also in between, and what is not finite may
+    /// become anything.
+    fn on_gpu(self) -> Span {
+        let slack = 4.0 * f64::from(f32::MIN_POSITIVE);
+        match self.low.is_finite() && self.high.is_finite() {
+            true => Span {
+                low: self.low - slack,
+                high: self.high + slack,
+            },
+            false => Span {
+                low: f64::NEG_INFINITY,
+                high: f64::NAN,
+            },
+        }
+    }
+
     /// The lowest of these numbers.
     pub fn low(self) -> f64 {
         self.low
@@ -84,7 +100,9 @@ impl Span {
 
     /// Whether an element of this value is right.
     pub fn allows(self, value: f64) -> bool {
-        if self.low.is_nan() || self.high.is_nan() {
+        if self.low == f64::NEG_INFINITY && self.high.is_nan() {
+            true
+        } else if self.low.is_nan() || self.high.is_nan() {
             value.is_nan()
         } else if self.low > self.high {
             !value.is_finite()
@@ -130,6 +148,12 @@ impl Expected {
             signed_zeros: true,
             ..Expected::equal(dtype, shape, elements)
         }
+    }
+
+    /// What a GPU may make of it.
+    pub fn on_gpu(self) -> Expected {
+        let elements = self.elements.into_iter().map(Span::on_gpu).collect();
+        Expected { elements, ..self }
     }
 
     /// What no result equals.

@@ -1,7 +1,7 @@
 //! Causal attention over a cache, in f64.
 
 use kiln_array::{Array, DType, Device, Result};
-use kiln_tests::{Case, Expected, Numbers, Random, Span, Values, length, view};
+use crate::{Case, Expected, Numbers, Random, Span, Values, length, view};
 use proptest::prelude::*;
 
 /// Of the sizes that are added up, in a score and in a mix of at most 300 values.
@@ -9,7 +9,7 @@ const SUM: f64 = 4e-6;
 
 /// Queries that see what came before them.
 #[derive(Clone, Debug)]
-pub(crate) struct Attention {
+pub struct Attention {
     q: Values,
     cache: Values,
     /// The values, where they are not the second half of the cache.

@@ -1,8 +1,9 @@
 //! What a case is, and how it is run on a device.
 
-use crate::{Expected, same_bits};
+use crate::{Expected, numbers, same_bits};
 use kiln_array::{Array, DType, Device};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -48,16 +49,10 @@ fn name_hash(name: &str) -> u64 {
     })
 }
 
-/// Runs `test` on random values; says in a panic which one failed, made as small as possible.
-#[allow(clippy::panic, reason = "a failed test panics")]
-pub fn run<T: Debug>(
-    what: &str,
-    count: u32,
-    strategy: &impl Strategy<Value = T>,
-    test: impl Fn(&T) -> Result<(), String>,
-) {
+/// The source of a subject's random values.
+fn runner(what: &str, count: u32) -> TestRunner {
     let config = Config {
-        cases: cases(count),
+        cases: count,
         failure_persistence: None,
         max_shrink_iters: 400,
         ..Config::default()
@@ -68,7 +63,37 @@ pub fn run<T: Debug>(
     let subject = what.split(" on ").next().unwrap_or(what);
     bytes[8..16].copy_from_slice(&name_hash(subject).to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let outcome = TestRunner::new_with_rng(config, rng)
+    TestRunner::new_with_rng(config, rng)
+}
+
+/// `count` random values.
+pub(crate) fn draw<T: Debug>(
+    what: &str,
+    count: u32,
+    strategy: &impl Strategy<Value = T>,
+) -> Vec<T> {
+    let mut runner = runner(what, count);
+    let value = |_| Some(strategy.new_tree(&mut runner).ok()?.current());
+    (0..count).filter_map(value).collect()
+}
+
+/// Does something with the random numbers that `device` can be expected to get right.
+pub(crate) fn lenient<R>(device: &Device, task: impl FnOnce() -> R) -> R {
+    numbers::flush_subnormals(on_gpu(device));
+    let result = task();
+    numbers::flush_subnormals(false);
+    result
+}
+
+/// Runs `test` on random values; says in a panic which one failed, made as small as possible.
+#[allow(clippy::panic, reason = "a failed test panics")]
+pub fn run<T: Debug>(
+    what: &str,
+    count: u32,
+    strategy: &impl Strategy<Value = T>,
+    test: impl Fn(&T) -> Result<(), String>,
+) {
+    let outcome = runner(what, cases(count))
         .run(strategy, |value| test(&value).map_err(TestCaseError::fail));
     if let Err(failure) = outcome {
         panic!("{what}, KILN_SEED={}: {failure}", seed());
@@ -78,6 +103,7 @@ pub fn run<T: Debug>(
 /// Runs a case on devices.
 pub fn check<C: Case>(devices: fn() -> Vec<Device>) {
     for (n, device) in devices().into_iter().enumerate() {
+        numbers::flush_subnormals(on_gpu(&device));
         // A kernel that panics breaks its device; the search for a smaller case needs a whole one.
         let current = RefCell::new(device);
         for subject in C::subjects() {
@@ -148,8 +174,16 @@ pub fn verify(case: &impl Case, device: &Device) -> Result<(), String> {
         .eval()
         .map_err(|error| format!("not evaluated: {error}"))?;
     let values = numbers_of(&result).map_err(|error| format!("not read: {error}"))?;
-    case.expected()
-        .compare(result.dtype(), &result.shape(), &values)
+    let mut expected = case.expected();
+    if on_gpu(device) {
+        expected = expected.on_gpu();
+    }
+    expected.compare(result.dtype(), &result.shape(), &values)
+}
+
+/// Whether a device is a GPU, which may flush subnormals and knows no rules for what is not finite.
+fn on_gpu(device: &Device) -> bool {
+    device.to_string().starts_with("gpu")
 }
 
 /// The elements of an array of any plain dtype.
@@ -177,36 +211,4 @@ pub fn numbers_of(array: &Array) -> kiln_array::Result<Vec<f64>> {
             .collect(),
         _ => array.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
     })
-}
-
-/// One test of each case on each device: the two lists that conformance is the product of; and one
-/// of each case on all the devices whose results must have the same bits.
-/// `sample_all` runs one random case of everything on a device that watches.
-#[macro_export]
-macro_rules! on_every_device {
-    ($($name:ident: $case:ty,)+) => {
-        $crate::on_every_device!(@devices [$($name: $case,)+]
-            cpu: $crate::devices::best,
-            cpu_each_isa: $crate::devices::each_isa,
-            cpu_plain: $crate::devices::plain,
-            cpu_poisoned: $crate::devices::poisoned,
-            cpu_decomposed: $crate::devices::decomposed,
-        );
-        mod cpu_alike {
-            use super::*;
-            $( #[test] fn $name() { $crate::agree::<$case>($crate::devices::alike); } )+
-        }
-        fn sample_all(device: &kiln_array::Device) {
-            $( $crate::sample::<$case>(device); )+
-        }
-    };
-    (@devices $cases:tt $($device:ident: $make:path,)+) => {
-        $( $crate::on_every_device!(@cases $device $make, $cases); )+
-    };
-    (@cases $device:ident $make:path, [$($name:ident: $case:ty,)+]) => {
-        mod $device {
-            use super::*;
-            $( #[test] fn $name() { $crate::check::<$case>($make); } )+
-        }
-    };
 }

@@ -1,6 +1,17 @@
 //! Numbers of every plain dtype as f64: random ones, rounding, encoding.
 
 use kiln_array::DType;
+use std::cell::Cell;
+
+thread_local! {
+    static FLUSH: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's random numbers are 0 where f32 would be subnormal: GPUs may read such
+/// numbers as 0, and what becomes of them may be far from 0.
+pub fn flush_subnormals(flush: bool) {
+    FLUSH.set(flush);
+}
 
 /// A small reproducible generator (SplitMix64).
 #[derive(Clone, Debug)]
@@ -74,6 +85,7 @@ impl Numbers {
             DType::U8 => (value as i64 as u8) as f64,
             DType::U32 => (value as i64 as u32) as f64,
             DType::I32 => (value as i64 as i32) as f64,
+            _ if FLUSH.get() && value.abs() < f64::from(f32::MIN_POSITIVE) => 0f64.copysign(value),
             float => round(float, value),
         }
     }

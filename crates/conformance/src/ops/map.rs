@@ -1,9 +1,9 @@
 //! Elementwise functions: the whole table, casts, promotion, numbers, random programs.
 
-use crate::scalar::{apply, result};
+use super::scalar::{apply, result};
 use kiln_array::{Array, DType, Device, Expr, Instr, Op, Result, Scalar};
-use kiln_tests::numbers::stored;
-use kiln_tests::{Case, Expected, Numbers, Span, Values, length, view};
+use crate::numbers::stored;
+use crate::{Case, Expected, Numbers, Span, Values, length, view};
 use proptest::prelude::*;
 
 /// Lengths of up to four axes.
@@ -34,7 +34,7 @@ pub(crate) fn on(values: &[Values], device: &Device) -> Result<Vec<Array>> {
 
 /// One function of the table, at one dtype.
 #[derive(Clone, Debug)]
-pub(crate) struct Function {
+pub struct Function {
     f: Scalar,
     dtype: DType,
     operands: Vec<Values>,
@@ -107,7 +107,7 @@ impl Case for Function {
 
 /// Quotients as the operator gives them: integers divide as floats do.
 #[derive(Clone, Debug)]
-pub(crate) struct Quotient {
+pub struct Quotient {
     operands: Vec<Values>,
 }
 
@@ -146,7 +146,7 @@ impl Case for Quotient {
 
 /// A choice between arrays of any two dtypes that have a joint one.
 #[derive(Clone, Debug)]
-pub(crate) struct Select {
+pub struct Select {
     operands: Vec<Values>,
 }
 
@@ -197,7 +197,7 @@ impl Case for Select {
 
 /// Every dtype to every dtype.
 #[derive(Clone, Debug)]
-pub(crate) struct Cast {
+pub struct Cast {
     x: Values,
     to: DType,
 }
@@ -254,7 +254,7 @@ impl Case for Cast {
 
 /// Sums of any two dtypes that have a joint one, of shapes that broadcast.
 #[derive(Clone, Debug)]
-pub(crate) struct Joined {
+pub struct Joined {
     a: Values,
     b: Values,
     shape: Vec<usize>,
@@ -346,7 +346,7 @@ impl Case for Joined {
 
 /// A function of an array and a number, which takes the array's dtype.
 #[derive(Clone, Debug)]
-pub(crate) struct WithNumber {
+pub struct WithNumber {
     f: Scalar,
     x: Values,
     number: i32,

@@ -1,8 +1,8 @@
 //! Products with plain and quantised weights, alone and with what fusion puts behind them.
 
 use kiln_array::{Array, DType, Device, Format, Mode, Result};
-use kiln_tests::numbers::{round, stored};
-use kiln_tests::{Case, Expected, Numbers, Rows, Span, Values, contiguous, view};
+use crate::numbers::{round, stored};
+use crate::{Case, Expected, Numbers, Rows, Span, Values, contiguous, view};
 use proptest::prelude::*;
 
 /// The error of an f32 sum of `k` products as a share of their sizes: as many roundings of sums
@@ -61,7 +61,7 @@ fn join(a: DType, b: DType) -> DType {
 
 /// Plain weights, without and with batch axes.
 #[derive(Clone, Debug)]
-pub(crate) struct Matmul {
+pub struct Matmul {
     x: Values,
     w: Values,
 }
@@ -129,7 +129,7 @@ impl Case for Matmul {
 
 /// Weights of every format.
 #[derive(Clone, Debug)]
-pub(crate) struct MatmulQuantised {
+pub struct MatmulQuantised {
     x: Values,
     w: Rows,
     cut: usize,
@@ -210,7 +210,7 @@ pub(crate) enum Behind {
 
 /// A product with plain (`None`) or quantised weights and what is behind it.
 #[derive(Clone, Debug)]
-pub(crate) struct Epilogue {
+pub struct Epilogue {
     behind: Behind,
     x: Values,
     w: Weights,
