@@ -1,41 +1,8 @@
 // y = x · wᵀ, for every format and size.
 // One thread computes one word of y.
-struct Params {
-    count: u32,       // elements of y in this piece of rows of w: batch · t · n
-    t: u32,
-    n: u32,           // rows of the piece
-    k: u32,
-    x: u32,           // where x starts
-    row: u32,         // the first row of w
-    batch: u32,       // rows of w from one batch to the next
-    width: u32,       // columns of y
-    column: u32,      // where the piece's columns start
-    scales: u32,
-    biases: u32,
-//#for I in 0..$EXTRAS
-    start$I: u32, s${I}0: u32, s${I}1: u32, s${I}2: u32, s${I}3: u32,
-//#endfor
-//#if $EPILOGUE
-    d1: u32, d2: u32, d3: u32,
-//#endif
-//#for C in 0..$CONSTANTS
-    c$C: u32,
-//#endfor
-}
-
-@group(0) @binding(0) var<storage, read_write> y: array<u32>;
-@group(0) @binding(1) var<storage, read> x: array<u32>;
-@group(0) @binding(2) var<storage, read> w: array<u32>;
-//#for I in 0..$EXTRAS
-@group(0) @binding(${BINDING$I}) var<storage, read> e$I: array<u32>;
-//#endfor
-@group(1) @binding(0) var<uniform> p: Params;
-
-//#include words
+//#include product
 //#include load NAME=x DTYPE=$X
 //#include weight
-//#include epilogue
-//#include store DTYPE=$Y
 
 fn element(at: u32) -> $TYPE {
     let i = min(at, p.count - 1u);

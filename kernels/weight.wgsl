@@ -7,7 +7,7 @@ fn weight(row: u32, i: u32) -> f32 {
 //#else
 fn code(row: u32, i: u32) -> u32 {
     let bit = i * ${BITS}u;
-    let word = row * (p.k / 32u * ${BITS}u) + (bit >> 5u);
+    let word = row * (p.k / 8u * ${BITS}u / 4u) + (bit >> 5u);
     let shift = bit & 31u;
     var code = w[word] >> shift;
     if (shift + ${BITS}u > 32u) {

@@ -24,14 +24,27 @@ fn devices_to_lower_for() -> Vec<Facts> {
         subgroup,
         matrix,
     };
-    let matrices = [(None, None), (Some(4), None), (Some(32), Some(8)), (Some(32), Some(16))];
-    matrices.map(|(subgroup, matrix)| facts(subgroup, matrix)).to_vec()
+    let matrices = [
+        (None, None),
+        (Some(4), None),
+        (Some(32), Some(8)),
+        (Some(32), Some(16)),
+    ];
+    matrices
+        .map(|(subgroup, matrix)| facts(subgroup, matrix))
+        .to_vec()
 }
 
 /// All kernels of all cases.
 fn kernels() -> BTreeSet<(&'static str, String)> {
     let found = Arc::new(Mutex::new(BTreeSet::new()));
-    for options in [Options::default(), Options { fuse: false, ..Options::default() }] {
+    for options in [
+        Options::default(),
+        Options {
+            fuse: false,
+            ..Options::default()
+        },
+    ] {
         let found = found.clone();
         let facts = devices_to_lower_for();
         let observer = move |plan: &Plan| {
@@ -62,7 +75,11 @@ fn resources(module: &naga::Module) -> (msl::EntryPointResources, u8) {
     for (binding, space) in bindings {
         let mutable = matches!(space, naga::AddressSpace::Storage { access }
             if access.contains(naga::StorageAccess::STORE));
-        let target = msl::BindTarget { buffer: Some(slot), mutable, ..Default::default() };
+        let target = msl::BindTarget {
+            buffer: Some(slot),
+            mutable,
+            ..Default::default()
+        };
         resources.resources.insert(binding, target);
         slot += 1;
     }
@@ -85,7 +102,10 @@ fn to_metal(module: &naga::Module, info: &naga::valid::ModuleInfo) -> Result<(),
             ..Default::default()
         };
         let entry = Some((naga::ShaderStage::Compute, "main".into()));
-        let pipeline = msl::PipelineOptions { entry_point: entry, ..Default::default() };
+        let pipeline = msl::PipelineOptions {
+            entry_point: entry,
+            ..Default::default()
+        };
         let (_, about) =
             msl::write_string(module, info, &options, &pipeline).map_err(|e| format!("{e:?}"))?;
         for name in about.entry_point_names {
@@ -105,8 +125,11 @@ fn to_vulkan(module: &naga::Module, info: &naga::valid::ModuleInfo) -> Result<()
         shader_stage: naga::ShaderStage::Compute,
         entry_point: "main".into(),
     };
-    let words = spv::write_vec(module, info, &options, Some(&entry)).map_err(|e| format!("{e:?}"))?;
-    (words.len() > 5).then_some(()).ok_or("an empty module".into())
+    let words =
+        spv::write_vec(module, info, &options, Some(&entry)).map_err(|e| format!("{e:?}"))?;
+    (words.len() > 5)
+        .then_some(())
+        .ok_or("an empty module".into())
 }
 
 fn translate(text: &str) -> Result<(), String> {
@@ -124,7 +147,12 @@ fn translate(text: &str) -> Result<(), String> {
         .global_variables
         .iter()
         .filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup)
-        .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16))
+        .map(|(_, variable)| {
+            module.types[variable.ty]
+                .inner
+                .size(module.to_ctx())
+                .next_multiple_of(16)
+        })
         .sum();
     if threads > 256 || shared > 16384 {
         return Err(format!("{threads} threads share {shared} bytes"));
@@ -142,6 +170,11 @@ fn every_kernel_translates_to_metal_and_vulkan() {
         .filter_map(|(name, text)| Some(format!("{name}: {}\n{text}", translate(text).err()?)))
         .collect();
     let shown = wrong.iter().take(3).cloned().collect::<Vec<_>>().join("\n");
-    assert!(wrong.is_empty(), "{} of {} kernels: {shown}", wrong.len(), kernels.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {} kernels: {shown}",
+        wrong.len(),
+        kernels.len()
+    );
     println!("{} kernels", kernels.len());
 }

@@ -112,10 +112,16 @@ impl Array {
                 &inputs,
             ));
         }
-        let specs: Vec<Spec> = inputs.iter().map(Array::spec).collect();
-        let spec = op
-            .infer(&specs)
-            .map_err(|expected| invalid(expected, &inputs))?;
+        let mut few = [inputs[0].spec(); 4];
+        let inferred = match few.get_mut(..inputs.len()) {
+            Some(specs) => {
+                let pairs = specs.iter_mut().zip(&inputs);
+                pairs.for_each(|(spec, input)| *spec = input.spec());
+                op.infer(specs)
+            }
+            None => op.infer(&inputs.iter().map(Array::spec).collect::<Vec<Spec>>()),
+        };
+        let spec = inferred.map_err(|expected| invalid(expected, &inputs))?;
         let first_stretched = match op {
             Op::Map(_) => 0,
             Op::Matmul { .. } => 2,

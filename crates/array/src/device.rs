@@ -2,6 +2,7 @@
 
 use crate::graph::Graph;
 use crate::schedule::Schedule;
+use crate::trace::Trace;
 use crate::{Backend, Error, Plan, Program, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,7 +18,8 @@ struct Inner {
     backend: Box<dyn Backend>,
     options: Options,
     observer: Option<Observer>,
-    turn: Mutex<()>,
+    /// How many evaluations have begun.
+    turn: Mutex<u64>,
     programs: Mutex<Vec<(Graph, Arc<Compiled>)>>,
     stats: Mutex<Stats>,
     failure: OnceLock<Error>,
@@ -89,7 +91,7 @@ impl Device {
             backend: Box::new(backend),
             options,
             observer,
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
             programs: Mutex::default(),
             stats: Mutex::default(),
             failure: OnceLock::new(),
@@ -111,9 +113,11 @@ impl Device {
         &*self.0.backend
     }
 
-    /// Held during an evaluation: there is one at a time.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        lock(&self.0.turn)
+    /// The number of a new evaluation, held while it lasts: there is one at a time.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, u64> {
+        let mut turn = lock(&self.0.turn);
+        *turn += 1;
+        turn
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Stats)) {
@@ -133,16 +137,25 @@ impl Device {
         self.0.failure.get_or_init(|| error).clone()
     }
 
-    /// The program for graphs of this structure: a kept one, or a new one.
-    pub(crate) fn program(&self, graph: &Graph) -> Result<Arc<Compiled>> {
+    /// How many nodes, edges and leaves the most recent graph had: the next one is often alike.
+    pub(crate) fn sizes(&self) -> [usize; 3] {
+        let programs = lock(&self.0.programs);
+        programs.last().map_or([0; 3], |(graph, _)| {
+            [graph.nodes.len(), graph.edges.len(), graph.leaves.len()]
+        })
+    }
+
+    /// The program for what was traced: that of a graph of equal structure, or a new one.
+    pub(crate) fn program(&self, trace: &Trace) -> Result<Arc<Compiled>> {
         let mut programs = lock(&self.0.programs);
-        if let Some(at) = programs.iter().position(|(known, _)| known == graph) {
+        if let Some(at) = programs.iter().rposition(|(graph, _)| graph.matches(trace)) {
             let entry = programs.remove(at);
             let compiled = entry.1.clone();
             programs.push(entry);
             return Ok(compiled);
         }
-        let (schedule, plan) = Schedule::new(graph, self.0.options);
+        let graph = Graph::new(trace);
+        let (schedule, plan) = Schedule::new(&graph, self.0.options);
         if let Some(observer) = &self.0.observer {
             observer(&plan);
         }
@@ -153,7 +166,7 @@ impl Device {
         let program = self.0.backend.compile(&plan)?;
         let compiled = Arc::new(Compiled { program, schedule });
         if self.0.options.cache {
-            programs.push((graph.clone(), compiled.clone()));
+            programs.push((graph, compiled.clone()));
         }
         Ok(compiled)
     }

@@ -1,14 +1,13 @@
 //! Evaluation: trace, find the program, run it, settle the results.
 
-use crate::graph::Trace;
-use crate::node::State;
-use crate::{Array, Buffer, Device, Error, Result};
+use crate::trace::Trace;
+use crate::{Array, Device, Error, Result};
 
 /// Computes arrays of one device, and everything pending that they need, in one run.
 ///
 /// Results that nobody holds are not kept. On a GPU this returns once the work is submitted;
 /// reading waits. If planning or memory fails the arrays stay pending; if the run fails, the
-/// device is broken and every later evaluation returns the same error.
+/// device is broken and every later evaluation or read returns the same error.
 #[track_caller]
 pub fn eval(roots: &[&Array]) -> Result<()> {
     let Some(first) = roots.first() else {
@@ -18,34 +17,32 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
     for root in roots {
         root.require_device(&device)?;
     }
-    let _turn = device.turn();
+    let turn = device.turn();
     device.check()?;
-    let trace = Trace::new(roots, &device)?;
-    if trace.graph.nodes.is_empty() {
+    let mut trace = Trace::new(roots, &device, *turn)?;
+    if trace.nodes.is_empty() {
         return Ok(());
     }
-    let compiled = device.program(&trace.graph)?;
+    let compiled = device.program(&trace)?;
     let schedule = &compiled.schedule;
-    let mut externals = trace.buffers;
+    let mut externals = std::mem::take(&mut trace.buffers);
     for spec in &schedule.fresh {
         externals.push(device.backend().alloc(spec.bytes())?);
     }
+    let nodes = trace.nodes.len() as u64;
+    // Before the run, while the graph is still in the processor's caches: who looks at a result
+    // needs the device's turn, and none is to be had from a device that failed.
+    trace.settle(&schedule.results, &externals);
     let running = Running(&device);
     let outcome = compiled.program.run(&externals);
     std::mem::forget(running);
     outcome.map_err(|error| device.fail(error))?;
     device.count(|stats| {
         stats.evaluations += 1;
-        stats.nodes += trace.graph.nodes.len() as u64;
+        stats.nodes += nodes;
         stats.steps += schedule.steps as u64;
         stats.copies += schedule.copies as u64;
     });
-    for &(node, slot) in &schedule.results {
-        if let Some(node) = trace.nodes[node as usize].upgrade() {
-            let buffer: Buffer = externals[slot as usize].clone();
-            node.set(State::Ready(buffer));
-        }
-    }
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Elementwise functions: the table of scalar functions, and straight-line programs over them.
 
+use crate::few::Few;
 use crate::{DType, Kind, math};
 use std::fmt;
-use std::sync::Arc;
 
 /// A number while it is computed with, kept as 32 bits.
 pub trait Value: Copy {
@@ -253,8 +253,8 @@ pub struct Constant {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Expr {
     inputs: u8,
-    code: Arc<[Instr]>,
-    constants: Arc<[Constant]>,
+    code: Few<Instr, 4>,
+    constants: Few<Constant, 1>,
 }
 
 impl Expr {
@@ -263,10 +263,14 @@ impl Expr {
 
     /// A program over `inputs` operands. [`Expr::check`] says whether it makes sense.
     pub fn new(inputs: usize, code: &[Instr], constants: &[Constant]) -> Expr {
+        let zero = Constant {
+            dtype: DType::F32,
+            bits: 0,
+        };
         Expr {
             inputs: inputs as u8,
-            code: code.into(),
-            constants: constants.into(),
+            code: Few::new(code, Instr::Input(0)),
+            constants: Few::new(constants, zero),
         }
     }
 
@@ -292,19 +296,47 @@ impl Expr {
 
     /// The kind of every register for operands of these dtypes, or what is wrong.
     pub fn kinds(&self, inputs: &[DType]) -> Result<Vec<Kind>, String> {
-        let mut kinds: Vec<Kind> = Vec::with_capacity(self.code.len());
-        for instr in &*self.code {
+        let mut kinds = vec![Kind::Float; self.code.len()];
+        self.fill(&mut kinds, |n| inputs.get(n).copied())?;
+        Ok(kinds)
+    }
+
+    /// The dtype of the result for operands of these dtypes, or what is wrong.
+    pub fn check(&self, inputs: &[DType]) -> Result<DType, String> {
+        self.result(inputs.len(), |n| inputs.get(n).copied())
+    }
+
+    /// [`Expr::check`] of `inputs` operands, the dtypes of which `dtype` knows.
+    pub(crate) fn result(
+        &self,
+        inputs: usize,
+        dtype: impl Fn(usize) -> Option<DType>,
+    ) -> Result<DType, String> {
+        let mut few = [Kind::Float; 8];
+        match few.get_mut(..self.code.len()) {
+            Some(kinds) => self.fill(kinds, dtype)?,
+            None => self.fill(&mut vec![Kind::Float; self.code.len()], dtype)?,
+        }
+        match self.code.last() {
+            Some(Instr::Cast(dtype, _)) if inputs == self.inputs() => Ok(*dtype),
+            _ => Err(format!("{} operands and a last cast", self.inputs)),
+        }
+    }
+
+    /// Writes the kind of every register, or says what is wrong.
+    fn fill(
+        &self,
+        kinds: &mut [Kind],
+        dtype: impl Fn(usize) -> Option<DType>,
+    ) -> Result<(), String> {
+        for (at, instr) in self.code.iter().enumerate() {
             let of = |r: u8| {
-                kinds
-                    .get(r as usize)
-                    .copied()
-                    .ok_or("a register before its value")
+                let filled = kinds[..at].get(r as usize).copied();
+                filled.ok_or("a register before its value")
             };
-            kinds.push(match *instr {
+            kinds[at] = match *instr {
                 Instr::Input(n) => {
-                    let dtype = inputs
-                        .get(n as usize)
-                        .ok_or("an operand that is not there")?;
+                    let dtype = dtype(n as usize).ok_or("an operand that is not there")?;
                     if dtype.is_quantised() {
                         return Err("operands that are not quantised".into());
                     }
@@ -336,18 +368,9 @@ impl Expr {
                         .result(kind)
                         .ok_or_else(|| format!("{scalar:?} not of {kind:?}"))?
                 }
-            });
+            };
         }
-        Ok(kinds)
-    }
-
-    /// The dtype of the result for operands of these dtypes, or what is wrong.
-    pub fn check(&self, inputs: &[DType]) -> Result<DType, String> {
-        self.kinds(inputs)?;
-        match self.code.last() {
-            Some(Instr::Cast(dtype, _)) if inputs.len() == self.inputs() => Ok(*dtype),
-            _ => Err(format!("{} operands and a last cast", self.inputs)),
-        }
+        Ok(())
     }
 
     /// This program with operand `n` called `numbers[n]`, of `inputs` operands.
@@ -356,11 +379,8 @@ impl Expr {
             Instr::Input(n) => Instr::Input(numbers[n as usize]),
             other => other,
         };
-        Expr {
-            inputs: inputs as u8,
-            code: self.code.iter().map(renumbered).collect(),
-            constants: self.constants.clone(),
-        }
+        let code: Vec<Instr> = self.code.iter().map(renumbered).collect();
+        Expr::new(inputs, &code, &self.constants)
     }
 
     /// This program with operand `at` computed by `producer`. `operands` maps this program's

@@ -245,23 +245,25 @@ fn binary(f: Scalar, dtypes: [DType; 2], joint: DType) -> Expr {
     // Integers divide as floats do, as in MLX.
     let integers = f == Scalar::Div && !joint.is_float();
     let joint = if integers { DType::F32 } else { joint };
-    let mut code = vec![];
-    let mut operand = |n: u8, dtype: DType| {
-        code.push(Instr::Input(n));
-        if dtype.kind() != joint.kind() {
-            code.push(Instr::Cast(joint, code.len() as u8 - 1));
-        }
-        code.len() as u8 - 1
+    let result = match f.result(joint.kind()) {
+        Some(Kind::Bool) => DType::Bool,
+        _ => joint,
+    };
+    let mut code = [Instr::Input(0); 6];
+    let mut length = 0;
+    let mut push = |instr| {
+        code[length as usize] = instr;
+        length += 1;
+        length - 1
+    };
+    let mut operand = |n: u8, dtype: DType| match push(Instr::Input(n)) {
+        read if dtype.kind() != joint.kind() => push(Instr::Cast(joint, read)),
+        read => read,
     };
     let (a, b) = (operand(0, dtypes[0]), operand(1, dtypes[1]));
-    let result = if f.result(joint.kind()) == Some(Kind::Bool) {
-        DType::Bool
-    } else {
-        joint
-    };
-    code.push(Instr::Apply(f, [a, b, 0]));
-    code.push(Instr::Cast(result, code.len() as u8 - 1));
-    Expr::new(2, &code, &[])
+    let value = push(Instr::Apply(f, [a, b, 0]));
+    push(Instr::Cast(result, value));
+    Expr::new(2, &code[..length as usize], &[])
 }
 
 // One line for each operator and each way of passing the operands.

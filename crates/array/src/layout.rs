@@ -2,6 +2,7 @@
 
 use crate::Shape;
 use crate::shape::MAX_RANK;
+use std::array::from_fn;
 
 /// A view: element `[i, j, …]` lies at `offset + i·strides[0] + j·strides[1] + …`, in elements.
 /// A stride of 0 repeats. Views are made only by the methods here, so they never leave their node.
@@ -15,15 +16,11 @@ pub struct Layout {
 impl Layout {
     /// The view of everything, row after row.
     pub fn contiguous(shape: Shape) -> Layout {
-        let mut strides = [0; MAX_RANK];
-        let mut stride = 1;
-        for axis in (0..shape.len()).rev() {
-            strides[axis] = stride;
-            stride *= shape[axis].max(1);
-        }
+        let [_, b, c, d] = shape.dims().map(|length| length.max(1));
+        let steps = [b * c * d, c * d, d, 1];
         Layout {
             shape,
-            strides,
+            strides: from_fn(|axis| if axis < shape.len() { steps[axis] } else { 0 }),
             offset: 0,
         }
     }
@@ -77,21 +74,32 @@ impl Layout {
     pub(crate) fn transpose(mut self, a: usize, b: usize) -> Layout {
         let (length_a, length_b) = (self.shape[a], self.shape[b]);
         self.shape = self.shape.with(a, length_b).with(b, length_a);
-        self.strides.swap(a, b);
+        let (step_a, step_b) = (self.strides[a], self.strides[b]);
+        self.strides = from_fn(|axis| match axis {
+            _ if axis == a => step_b,
+            _ if axis == b => step_a,
+            _ => self.strides[axis],
+        });
         self
     }
 
     /// Repeats axes of length 1 so that the shape becomes `shape`, which this one broadcasts to.
     pub(crate) fn broadcast(self, shape: Shape) -> Layout {
         let missing = shape.len() - self.shape.len();
-        let mut strides = [0; MAX_RANK];
-        let own = self.shape.iter().zip(self.strides());
-        for (stride, (&length, &step)) in strides[missing..].iter_mut().zip(own) {
-            *stride = if length == 1 { 0 } else { step };
-        }
+        let dims = self.shape.dims();
+        let step = |axis: usize| {
+            if dims[axis] == 1 {
+                0
+            } else {
+                self.strides[axis]
+            }
+        };
         Layout {
             shape,
-            strides,
+            strides: match missing {
+                0 => from_fn(step),
+                _ => from_fn(|axis| axis.checked_sub(missing).map_or(0, step)),
+            },
             offset: self.offset,
         }
     }

@@ -46,6 +46,7 @@ mod dtype;
 mod error;
 mod eval;
 mod expr;
+mod few;
 mod format;
 mod functions;
 mod fuse;
@@ -57,6 +58,7 @@ mod op;
 mod plan;
 mod schedule;
 mod shape;
+mod trace;
 
 pub use array::Array;
 pub use backend::{Backend, Buffer, Bytes, Memory, Part, Program, Storage};

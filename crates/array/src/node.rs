@@ -1,7 +1,9 @@
 //! A node of the graph: a result that is either still to be computed or there.
 
+use crate::graph::Source;
 use crate::{Array, Buffer, Device, Op, Spec};
 use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A result, row after row.
@@ -9,6 +11,7 @@ pub(crate) struct Node {
     pub(crate) spec: Spec,
     pub(crate) device: Device,
     pub(crate) site: &'static Location<'static>,
+    pub(crate) mark: Mark,
     state: Mutex<State>,
 }
 
@@ -25,6 +28,39 @@ pub(crate) struct Work {
     pub(crate) inputs: Vec<Array>,
 }
 
+/// Which number a node has in a trace. Only whoever has the device's turn may look or write: that
+/// is what orders the accesses.
+#[derive(Default)]
+pub(crate) struct Mark {
+    turn: AtomicU64,
+    number: AtomicU32,
+    leaf: AtomicBool,
+}
+
+impl Mark {
+    /// What the node is called in trace `turn`, if it has been seen there.
+    pub(crate) fn get(&self, turn: u64) -> Option<Source> {
+        if self.turn.load(Ordering::Relaxed) != turn {
+            return None;
+        }
+        let number = self.number.load(Ordering::Relaxed);
+        Some(match self.leaf.load(Ordering::Relaxed) {
+            true => Source::Leaf(number),
+            false => Source::Node(number),
+        })
+    }
+
+    pub(crate) fn set(&self, turn: u64, source: Source) {
+        let (leaf, number) = match source {
+            Source::Leaf(number) => (true, number),
+            Source::Node(number) => (false, number),
+        };
+        self.turn.store(turn, Ordering::Relaxed);
+        self.number.store(number, Ordering::Relaxed);
+        self.leaf.store(leaf, Ordering::Relaxed);
+    }
+}
+
 impl Node {
     pub(crate) fn new(
         spec: Spec,
@@ -36,6 +72,7 @@ impl Node {
             spec,
             device,
             site,
+            mark: Mark::default(),
             state: Mutex::new(state),
         }
     }
@@ -71,7 +108,9 @@ impl Drop for Node {
 impl Node {
     fn disband(&mut self, stack: &mut Vec<Array>) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // `get_mut` alone would be right; counting first is cheaper where a trace holds the work.
         if let State::Pending(work) = state
+            && Arc::strong_count(work) == 1
             && let Some(work) = Arc::get_mut(work)
         {
             stack.append(&mut work.inputs);

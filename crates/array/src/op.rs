@@ -1,5 +1,6 @@
 //! The operations: which operands they take, what they give, whether they work in place.
 
+use crate::shape::MAX_RANK;
 use crate::{DType, Expr, Layout, Shape, Spec};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -168,7 +169,7 @@ fn require(condition: bool, expected: &str) -> Result<(), String> {
     }
 }
 
-fn operands<const N: usize>(inputs: &[Spec]) -> Result<[Spec; N], String> {
+fn operands<const N: usize>(inputs: &[Spec]) -> Result<&[Spec; N], String> {
     inputs.try_into().map_err(|_| format!("{N} operands"))
 }
 
@@ -247,7 +248,7 @@ impl Op {
         }
         match self {
             Op::Map(expr) => infer_map(expr, inputs),
-            Op::Copy => operands::<1>(inputs).map(|[x]| x),
+            Op::Copy => operands::<1>(inputs).map(|[x]| *x),
             Op::Take => infer_take(inputs),
             Op::Write { axis } => infer_write(*axis as usize, inputs),
             Op::Reduce { kind, axis } => infer_reduce(*kind, *axis as usize, inputs),
@@ -266,10 +267,10 @@ impl Op {
             Op::Softmax => {
                 let [x] = operands(inputs)?;
                 require(x.dtype.is_float() && !x.shape.is_empty(), "rows of floats")?;
-                Ok(x)
+                Ok(*x)
             }
-            Op::RmsNorm { .. } => infer_norm(inputs, 2),
-            Op::LayerNorm { .. } => infer_norm(inputs, 3),
+            Op::RmsNorm { .. } => infer_norm::<2>(inputs),
+            Op::LayerNorm { .. } => infer_norm::<3>(inputs),
             Op::Rope { heads, .. } => infer_rope(*heads as usize, inputs),
             Op::Matmul { epilogue } => infer_matmul(epilogue.as_ref(), inputs),
             Op::Attention { .. } => infer_attention(inputs),
@@ -286,8 +287,7 @@ impl Op {
 }
 
 fn infer_map(expr: &Expr, inputs: &[Spec]) -> Inferred {
-    let dtypes: Vec<DType> = inputs.iter().map(|i| i.dtype).collect();
-    let dtype = expr.check(&dtypes)?;
+    let dtype = expr.result(inputs.len(), |n| inputs.get(n).map(|input| input.dtype))?;
     let shape = inputs
         .iter()
         .try_fold(Shape::SCALAR, |shape, input| shape.broadcast(&input.shape))
@@ -325,11 +325,12 @@ fn infer_write(axis: usize, inputs: &[Spec]) -> Inferred {
         "source and target of one dtype",
     )?;
     let slices = target.shape.with(axis, positions.shape[0]);
-    require(
-        source.shape == slices,
-        &format!("a source of shape {slices}, one slice for each position"),
-    )?;
-    Ok(target)
+    match source.shape == slices {
+        true => Ok(*target),
+        false => Err(format!(
+            "a source of shape {slices}, one slice for each position"
+        )),
+    }
 }
 
 fn infer_reduce(kind: Reduce, axis: usize, inputs: &[Spec]) -> Inferred {
@@ -347,9 +348,9 @@ fn infer_reduce(kind: Reduce, axis: usize, inputs: &[Spec]) -> Inferred {
     })
 }
 
-fn infer_norm(inputs: &[Spec], count: usize) -> Inferred {
-    require(inputs.len() == count, &format!("{count} operands"))?;
-    let x = inputs[0];
+fn infer_norm<const N: usize>(inputs: &[Spec]) -> Inferred {
+    let inputs = operands::<N>(inputs)?;
+    let x = &inputs[0];
     require(!x.shape.is_empty(), "rows of floats")?;
     let mut dtype = x.dtype;
     for weight in &inputs[1..] {
@@ -383,7 +384,7 @@ fn infer_rope(heads: usize, inputs: &[Spec]) -> Inferred {
         "f32 frequencies, at most one for two elements of a head",
     )?;
     require(heads <= x.shape[1], "no more heads than x has")?;
-    Ok(x)
+    Ok(*x)
 }
 
 fn infer_matmul(epilogue: Option<&Expr>, inputs: &[Spec]) -> Inferred {
@@ -394,7 +395,7 @@ fn infer_matmul(epilogue: Option<&Expr>, inputs: &[Spec]) -> Inferred {
         x.dtype.is_float() && x.shape.len() >= 2,
         "x of floats with rows",
     )?;
-    let ([batch @ .., t, k], [w_batch @ .., n, w_k]) = (&*x.shape, &*w.shape) else {
+    let ([batch @ .., _, k], [w_batch @ .., n, w_k]) = (&*x.shape, &*w.shape) else {
         return Err("weights with rows".into());
     };
     require(k == w_k, "rows of equal length")?;
@@ -417,10 +418,13 @@ fn infer_matmul(epilogue: Option<&Expr>, inputs: &[Spec]) -> Inferred {
         _ => None,
     };
     let dtype = dtype.ok_or("weights of floats")?;
-    let dims = [batch, &[*t, *n]].concat();
+    let mut dims = [0; MAX_RANK];
+    let dims = &mut dims[..x.shape.len()];
+    dims.copy_from_slice(&x.shape);
+    dims[batch.len() + 1] = *n;
     let product = Spec {
         dtype,
-        shape: Shape::new(&dims).ok_or("a result that fits in memory")?,
+        shape: Shape::new(dims).ok_or("a result that fits in memory")?,
     };
     let Some(epilogue) = epilogue else {
         require(rest.is_empty(), "two operands")?;

@@ -1,6 +1,7 @@
 //! How many elements along each axis.
 
 use crate::DType;
+use std::array::from_fn;
 use std::fmt;
 use std::ops::Deref;
 
@@ -23,14 +24,24 @@ impl Shape {
 
     /// `None` for more than four axes, or more elements than memory could address.
     pub fn new(dims: &[usize]) -> Option<Shape> {
-        let mut shape = Shape::SCALAR;
-        shape.dims.get_mut(..dims.len())?.copy_from_slice(dims);
-        shape.rank = dims.len() as u8;
+        if dims.len() > MAX_RANK {
+            return None;
+        }
+        let shape = Shape {
+            dims: from_fn(|axis| dims.get(axis).copied().unwrap_or(0)),
+            rank: dims.len() as u8,
+        };
         // Zero-length axes must not hide an overflow of the others: strides are products too.
-        let product = dims
+        let product = shape
+            .dims
             .iter()
             .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
         (product <= isize::MAX as usize / 8).then_some(shape)
+    }
+
+    /// The lengths, with zeros for the axes that are not there.
+    pub(crate) fn dims(&self) -> [usize; MAX_RANK] {
+        self.dims
     }
 
     /// Number of elements.
@@ -44,9 +55,9 @@ impl Shape {
     }
 
     /// This shape with axis `axis` of length `length`. The axis exists; the result is not larger.
-    pub(crate) fn with(mut self, axis: usize, length: usize) -> Shape {
-        self.dims[axis] = length;
-        self
+    pub(crate) fn with(self, axis: usize, length: usize) -> Shape {
+        let dims = from_fn(|i| if i == axis { length } else { self.dims[i] });
+        Shape { dims, ..self }
     }
 
     /// This shape without its innermost axis.
@@ -62,6 +73,9 @@ impl Shape {
     /// The shape two arrays take when they meet elementwise: axes are matched from the innermost;
     /// a length of 1 stretches. `None` if two lengths differ.
     pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
+        if self == other {
+            return Some(*self);
+        }
         let rank = self.len().max(other.len());
         let mut dims = [0; MAX_RANK];
         for (i, dim) in dims[..rank].iter_mut().enumerate() {

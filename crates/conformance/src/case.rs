@@ -93,8 +93,8 @@ pub fn run<T: Debug>(
     strategy: &impl Strategy<Value = T>,
     test: impl Fn(&T) -> Result<(), String>,
 ) {
-    let outcome = runner(what, cases(count))
-        .run(strategy, |value| test(&value).map_err(TestCaseError::fail));
+    let outcome =
+        runner(what, cases(count)).run(strategy, |value| test(&value).map_err(TestCaseError::fail));
     if let Err(failure) = outcome {
         panic!("{what}, KILN_SEED={}: {failure}", seed());
     }

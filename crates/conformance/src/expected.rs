@@ -79,8 +79,7 @@ impl Span {
 
     /// These numbers on a GPU: subnormals are 0 there, also in between, and what is not finite may
     /// become anything.
-    fn on_gpu(self) -> Span {
-        let slack = 4.0 * f64::from(f32::MIN_POSITIVE);
+    fn on_gpu(self, slack: f64) -> Span {
         match self.low.is_finite() && self.high.is_finite() {
             true => Span {
                 low: self.low - slack,
@@ -152,7 +151,13 @@ impl Expected {
 
     /// What a GPU may make of it.
     pub fn on_gpu(self) -> Expected {
-        let elements = self.elements.into_iter().map(Span::on_gpu).collect();
+        // What only moves or converts elements does so in integers.
+        let slack = match self.signed_zeros {
+            true => 0.0,
+            false => 4.0 * f64::from(f32::MIN_POSITIVE),
+        };
+        let elements = self.elements.into_iter();
+        let elements = elements.map(|span| span.on_gpu(slack)).collect();
         Expected { elements, ..self }
     }
 

@@ -123,7 +123,11 @@ pub fn difference(dtype: DType, found: &[f64], wanted: &[f64]) -> (f64, f64) {
         } else {
             1.0
         };
-        let distance = if distance.is_finite() { distance } else { f64::INFINITY };
+        let distance = if distance.is_finite() {
+            distance
+        } else {
+            f64::INFINITY
+        };
         worst = worst.max(distance / step);
         squares += distance * distance;
         size += wanted * wanted;
@@ -140,7 +144,10 @@ mod tests {
     fn distances_are_in_last_places() {
         let (worst, nmse) = difference(DType::F16, &[1.0, 2.002], &[1.0, 2.0]);
         assert!((worst - 1.024).abs() < 1e-9 && nmse > 0.0 && nmse < 1e-6);
-        assert_eq!(difference(DType::F32, &[1.0, 5.0], &[1.0, f64::NAN]), (0.0, 0.0));
+        assert_eq!(
+            difference(DType::F32, &[1.0, 5.0], &[1.0, f64::NAN]),
+            (0.0, 0.0)
+        );
         assert_eq!(difference(DType::U32, &[f64::NAN], &[1.0]).0, f64::INFINITY);
     }
 
@@ -151,7 +158,12 @@ mod tests {
         let names: std::collections::BTreeSet<_> = findings.iter().map(|f| f.case).collect();
         assert_eq!(names.len(), 22);
         for finding in findings {
-            assert_eq!((finding.ulp, finding.failure), (0.0, None), "{}", finding.case);
+            assert_eq!(
+                (finding.ulp, finding.failure),
+                (0.0, None),
+                "{}",
+                finding.case
+            );
         }
     }
 }

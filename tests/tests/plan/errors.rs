@@ -203,6 +203,7 @@ fn a_device_that_failed_says_so_from_then_on() -> Result<()> {
     assert!(message(y.eval()).contains("unplugged"));
     broken.store(false, Ordering::Relaxed);
     assert!(message(y.eval()).contains("unplugged"));
+    assert!(message(y.to_vec::<f32>()).contains("unplugged"));
     assert!(message((&x * 2)?.eval()).contains("unplugged"));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Causal attention over a cache, in f64.
 
-use kiln_array::{Array, DType, Device, Result};
 use crate::{Case, Expected, Numbers, Random, Span, Values, length, view};
+use kiln_array::{Array, DType, Device, Result};
 use proptest::prelude::*;
 
 /// Of the sizes that are added up, in a score and in a mix of at most 300 values.

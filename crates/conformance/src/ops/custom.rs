@@ -1,8 +1,8 @@
 //! An operation from outside, which backends know by its decomposition only.
 
-use kiln_array::{Array, CustomOp, DType, Device, Result, Spec};
 use crate::numbers::stored;
 use crate::{Case, Expected, Numbers, Span, Values, view};
+use kiln_array::{Array, CustomOp, DType, Device, Result, Spec};
 use proptest::prelude::*;
 
 /// `x · factor + shift` in the dtype of `x`, by two operations that each round.
@@ -90,7 +90,8 @@ mod tests {
         {
             let device = kiln_cpu::device(Default::default()).unwrap();
             let x = Array::from_slice(&[1.0f32, 2.0], &[2], &device)?;
-            let run = |factor| Array::custom(Shifted { factor, shift: 1.0 }, &[&x])?.to_vec::<f32>();
+            let run =
+                |factor| Array::custom(Shifted { factor, shift: 1.0 }, &[&x])?.to_vec::<f32>();
             assert_eq!(run(2.0)?, [3.0, 5.0]);
             assert_eq!(run(2.0)?, [3.0, 5.0]);
             assert_eq!(device.stats().misses, 1);

@@ -1,9 +1,9 @@
 //! Elementwise functions: the whole table, casts, promotion, numbers, random programs.
 
 use super::scalar::{apply, result};
-use kiln_array::{Array, DType, Device, Expr, Instr, Op, Result, Scalar};
 use crate::numbers::stored;
 use crate::{Case, Expected, Numbers, Span, Values, length, view};
+use kiln_array::{Array, DType, Device, Expr, Instr, Op, Result, Scalar};
 use proptest::prelude::*;
 
 /// Lengths of up to four axes.

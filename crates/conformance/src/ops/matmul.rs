@@ -1,8 +1,8 @@
 //! Products with plain and quantised weights, alone and with what fusion puts behind them.
 
-use kiln_array::{Array, DType, Device, Format, Mode, Result};
 use crate::numbers::{round, stored};
 use crate::{Case, Expected, Numbers, Rows, Span, Values, contiguous, view};
+use kiln_array::{Array, DType, Device, Format, Mode, Result};
 use proptest::prelude::*;
 
 /// The error of an f32 sum of `k` products as a share of their sizes: as many roundings of sums
@@ -199,7 +199,7 @@ impl Case for MatmulQuantised {
 
 /// What a model puts behind a product: a bias, a residual, an activation.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Behind {
+pub enum Behind {
     /// One number for each output.
     Bias,
     /// An array like the product.

@@ -1,8 +1,8 @@
 //! What only moves elements: copies, rows taken, slices written.
 
-use kiln_array::{Array, DType, Device, Format, Result};
 use crate::numbers::stored;
 use crate::{Case, Expected, Numbers, Random, Rows, Values, Weight, contiguous, length, view};
+use kiln_array::{Array, DType, Device, Format, Result};
 use proptest::prelude::*;
 
 fn shapes() -> impl Strategy<Value = Vec<usize>> {

@@ -2,8 +2,8 @@
 
 use super::map::{converted, on, operands};
 use super::scalar::{apply, result};
-use kiln_array::{Array, Constant, DType, Device, Expr, Instr, Kind, Op, Result, Scalar};
 use crate::{Case, Expected, Numbers, Values};
+use kiln_array::{Array, Constant, DType, Device, Expr, Instr, Kind, Op, Result, Scalar};
 use proptest::prelude::*;
 
 /// A random program of functions that f64 can follow exactly: any missing, added or moved rounding

@@ -1,8 +1,8 @@
 //! Rotary position embedding, in f64.
 
-use kiln_array::{Array, DType, Device, Pairing, Result, Rope as Turn};
 use crate::numbers::round;
 use crate::{Case, Expected, Numbers, Random, Span, Values, contiguous, view};
+use kiln_array::{Array, DType, Device, Pairing, Result, Rope as Turn};
 use proptest::prelude::*;
 
 /// Of the two numbers that are turned: sine and cosine within 2e-7, and three roundings.

@@ -1,8 +1,8 @@
 //! What summarises or normalises rows: sums, extremes, softmax, norms.
 
-use kiln_array::{Array, DType, Device, Reduce as Kind, Result};
 use crate::numbers::{round, stored};
 use crate::{Case, Expected, Numbers, Span, Values, length, view};
+use kiln_array::{Array, DType, Device, Reduce as Kind, Result};
 use proptest::prelude::*;
 
 /// The error of an f32 sum of `n` terms in eight lanes, as a share of their sizes: every term is

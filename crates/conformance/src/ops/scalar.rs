@@ -1,8 +1,8 @@
 //! The scalar functions in f64 and i64: what one application may give.
 
-use kiln_array::{DType, Kind, Scalar};
 use crate::Span;
 use crate::numbers::{round, ulp};
+use kiln_array::{DType, Kind, Scalar};
 
 /// What `f` of arguments of `dtype` may give, before it is stored. Floats are computed in f32.
 pub(crate) fn apply(f: Scalar, dtype: DType, arguments: [f64; 3]) -> Span {

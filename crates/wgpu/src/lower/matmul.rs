@@ -66,6 +66,84 @@ impl<'p> Product<'p> {
     }
 }
 
+/// What one launch computes: the columns of the rows of `w` that lie in one buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'p> {
+    pub(super) product: &'p Product<'p>,
+    pub(super) piece: &'p TablePiece,
+    pub(super) target: &'p Target,
+}
+
+impl Part<'_> {
+    /// Columns.
+    pub(super) fn n(&self) -> usize {
+        // Of weights with batches the rows are all batches' rows; they are never cut.
+        if self.product.w_batch > 0 {
+            self.product.n
+        } else {
+            self.piece.rows.len()
+        }
+    }
+
+    /// Lines of `x`.
+    pub(super) fn lines(&self) -> usize {
+        self.product.batch * self.product.t
+    }
+
+    /// Lines of `x` that share their weights.
+    pub(super) fn sharing(&self) -> usize {
+        if self.product.w_batch > 0 {
+            self.product.t
+        } else {
+            self.lines()
+        }
+    }
+
+    /// Elements.
+    pub(super) fn count(&self) -> usize {
+        self.lines() * self.n()
+    }
+}
+
+/// The kernels of a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// `matvec.wgsl`.
+    Matvec,
+    /// `matmul_matrix.wgsl`, with matrices of this size.
+    Matrix(u32),
+    /// `matmul_tiles.wgsl`; whether rows are whole steps of aligned elements.
+    Tiles { whole: bool },
+    /// `matmul.wgsl`.
+    Plain,
+}
+
+/// Lines for which `matvec` reads the weights anew rather than through workgroup memory.
+const FEW: usize = 8;
+
+/// Lines from which on a tile of matrices has more to do than to wait.
+const MANY: usize = 24;
+
+/// Chooses by size, alignment and dtypes; the first that fits.
+fn way(product: &Product<'_>, matrix: Option<u32>) -> Way {
+    let Product { batch, t, k, .. } = *product;
+    let shared = product.w_batch == 0;
+    let lines = if shared { batch * t } else { t };
+    let aligned = k > 0 && k.is_multiple_of(8) && product.x.layout.offset().is_multiple_of(8);
+    let whole = aligned && k.is_multiple_of(32);
+    match matrix {
+        _ if shared && lines <= FEW && aligned => Way::Matvec,
+        Some(size) if lines >= MANY && whole && exact(product) => Way::Matrix(size),
+        _ if lines > FEW && k > 0 => Way::Tiles { whole },
+        _ => Way::Plain,
+    }
+}
+
+/// Whether f16 holds the lines of `x` and the weights, or the codes that they are made of.
+fn exact(product: &Product<'_>) -> bool {
+    product.x.dtype == DType::F16 && product.w.dtype == DType::F16
+}
+
 impl Lowering<'_> {
     pub(super) fn matmul(
         &mut self,
@@ -86,46 +164,62 @@ impl Lowering<'_> {
                 },
         )?;
         let target = self.target(output, product.n);
+        let way = way(&product, self.context.matrix);
         for piece in &found {
-            self.plain_matmul(&product, piece, &target)?;
+            let part = Part {
+                product: &product,
+                piece,
+                target: &target,
+            };
+            match way {
+                Way::Matvec => self.matvec(&part)?,
+                Way::Tiles { whole } => self.tiles(&part, whole)?,
+                Way::Matrix(size) => self.matrices(&part, size)?,
+                Way::Plain => self.plain_matmul(&part)?,
+            }
         }
         self.pack(&target, output)
     }
 
     /// One thread for each word of the result: slow, for every case.
-    fn plain_matmul(
-        &mut self,
-        product: &Product<'_>,
-        piece: &TablePiece,
-        target: &Target,
-    ) -> Result<()> {
-        let lines = product.batch * product.t;
-        // Of weights with batches the rows are all batches' rows; they are never cut.
-        let n = if product.w_batch > 0 {
-            product.n
+    fn plain_matmul(&mut self, part: &Part<'_>) -> Result<()> {
+        let words = part.count().div_ceil(per_word(part.target.dtype));
+        let kernel = Kernel::new("matmul").set("XS", "u32").set("CODES", "u32");
+        self.product(kernel, part, words.div_ceil(64))
+    }
+
+    /// Launches a kernel that includes `product.wgsl`. `XS` and `CODES` are set already.
+    pub(super) fn product(&mut self, kernel: Kernel, part: &Part<'_>, groups: usize) -> Result<()> {
+        let Part {
+            product,
+            piece,
+            target,
+        } = *part;
+        let column = if product.w_batch > 0 {
+            0
         } else {
-            piece.rows.len()
+            piece.rows.start
         };
-        let count = lines * n;
         let mut parameters = vec![
-            count as u32,
-            product.t as u32,
-            n as u32,
+            part.count() as u32,
+            part.sharing() as u32,
+            part.n() as u32,
             product.k as u32,
             product.x.layout.offset() as u32,
             piece.first as u32,
             product.w_batch as u32,
             product.n as u32,
-            if product.w_batch > 0 {
-                0
-            } else {
-                piece.rows.start as u32
-            },
+            column as u32,
             piece.planes[0],
             piece.planes[1],
         ];
-        let mut operands = vec![target.place, self.place(product.x)?, piece.place];
-        let kernel = format_values(Kernel::new("matmul"), product.w.dtype)
+        let mut operands = vec![
+            target.place,
+            self.place(product.x)?,
+            piece.place,
+            piece.place,
+        ];
+        let kernel = format_values(kernel, product.w.dtype)
             .set("X", product.x.dtype)
             .set("Y", target.dtype)
             .set("PER", per_word(target.dtype));
@@ -134,7 +228,7 @@ impl Lowering<'_> {
             kernel,
             operands,
             parameters,
-            groups: count.div_ceil(per_word(target.dtype)).div_ceil(64) as u32,
+            groups: groups as u32,
             work: product.work(),
         });
         Ok(())
@@ -178,4 +272,43 @@ impl Lowering<'_> {
         parameters.extend(epilogue.constants().iter().map(|constant| constant.bits));
         Ok(kernel)
     }
+}
+
+/// The values that `codes.wgsl` needs and how `codes` is bound: for plain weights, four words at a
+/// time.
+pub(super) fn code_values(kernel: Kernel, dtype: DType) -> Kernel {
+    let DType::Quantised(format) = dtype else {
+        return kernel.set("CODES", "vec4<u32>");
+    };
+    let step = format.group().min(32);
+    let words = step * format.bits() / 32;
+    let mut kernel = kernel
+        .set("STEP", step)
+        .set("STEPS", format.group() / step)
+        .set("WORDS", words)
+        .set("FOURS", step / 4)
+        .set("EIGHTS", step / 8)
+        .set(
+            "CODES",
+            match words {
+                4 | 8 => "vec4<u32>",
+                2 | 6 => "vec2<u32>",
+                _ => "u32",
+            },
+        );
+    for four in 0..step / 4 {
+        let bit = four * 4 * format.bits();
+        let (word, shift) = (bit / 32, bit % 32);
+        let crosses = shift + 4 * format.bits() > 32;
+        kernel = kernel
+            .set(format!("WORD{four}"), word)
+            .set(format!("SHIFT{four}"), shift)
+            .set(format!("NEXT{four}"), if crosses { word + 1 } else { 0 });
+    }
+    for eight in 0..step / 8 {
+        kernel = kernel
+            .set(format!("FIRST{eight}"), 2 * eight)
+            .set(format!("SECOND{eight}"), 2 * eight + 1);
+    }
+    kernel
 }

@@ -1,11 +1,14 @@
 //! From the steps of a plan to dispatches.
 
+mod attention;
 mod elements;
 mod matmul;
+mod matvec;
 mod norm;
 mod rope;
 mod rows;
 mod table;
+mod tiles;
 mod write;
 
 use crate::context::Facts;
@@ -51,7 +54,8 @@ pub(crate) fn supports(op: &Op, _: &[Spec]) -> bool {
         Op::Map(_) | Op::Copy | Op::Take | Op::Write { .. } => true,
         Op::Reduce { .. } | Op::ArgMax | Op::Matmul { .. } => true,
         Op::Softmax | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => true,
-        Op::Attention { .. } | Op::Custom(_) => false,
+        Op::Attention { .. } => true,
+        Op::Custom(_) => false,
     }
 }
 
@@ -106,6 +110,7 @@ impl Lowering<'_> {
                 scale,
             } => self.rope((*pairing, *heads as usize, scale.get()), inputs, output),
             Op::Matmul { epilogue } => self.matmul(epilogue.as_ref(), inputs, output),
+            Op::Attention { scale, window } => self.attention(scale.get(), *window, inputs, output),
             other => Err(self
                 .context
                 .failed(format!("{} has no kernel", other.name()))),

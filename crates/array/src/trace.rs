@@ -1,0 +1,219 @@
+//! The walk from the wanted arrays to everything pending below them.
+
+use crate::graph::{Leaf, Source};
+use crate::node::{Node, State, Work};
+use crate::{Array, Buffer, Device, Error, Op, Result, Spec};
+use std::sync::Arc;
+
+/// Pending nodes in an order in which they can be computed, and the ready ones they read. It holds
+/// work, not nodes: a handle on a node would count as a reader.
+pub(crate) struct Trace {
+    pub(crate) nodes: Vec<TracedNode>,
+    /// How each node is computed.
+    pub(crate) works: Vec<Arc<Work>>,
+    /// Where the inputs of the nodes come from, node after node.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) leaves: Vec<TracedLeaf>,
+    /// The buffers of the leaves.
+    pub(crate) buffers: Vec<Buffer>,
+    /// The nodes that escape, by number.
+    kept: Vec<(u32, Arc<Node>)>,
+}
+
+pub(crate) struct TracedNode {
+    pub(crate) spec: Spec,
+    pub(crate) escapes: bool,
+    /// How many inputs of the graph's nodes are handles on this one.
+    edges: u32,
+}
+
+pub(crate) struct TracedLeaf {
+    pub(crate) leaf: Leaf,
+    edges: u32,
+}
+
+impl Trace {
+    /// Walks from the roots to everything pending below them. Unsupported operations are replaced
+    /// by their decompositions on the way. Errors leave the arrays as they were, or decomposed.
+    ///
+    /// The caller has the device's turn, the number of which is `turn`.
+    pub(crate) fn new(roots: &[&Array], device: &Device, turn: u64) -> Result<Trace> {
+        let [nodes, edges, leaves] = device.sizes();
+        let mut tracer = Tracer {
+            trace: Trace {
+                nodes: Vec::with_capacity(nodes),
+                works: Vec::with_capacity(nodes),
+                sources: Vec::with_capacity(edges),
+                leaves: Vec::with_capacity(leaves),
+                buffers: Vec::with_capacity(leaves + 1),
+                kept: Vec::new(),
+            },
+            specs: Vec::new(),
+            device,
+            turn,
+        };
+        for root in roots {
+            tracer.walk(root)?;
+        }
+        Ok(tracer.finish(roots))
+    }
+
+    /// Gives the nodes that escape their buffers, by the slots of `results`, and lets go of the
+    /// graph.
+    pub(crate) fn settle(self, results: &[(u32, u32)], buffers: &[Buffer]) {
+        // Both are in the order of the nodes.
+        for ((number, node), &(result, slot)) in self.kept.iter().zip(results) {
+            debug_assert_eq!(*number, result, "every node that escapes has a result");
+            node.set(State::Ready(buffers[slot as usize].clone()));
+        }
+        // Readers before what they read: then each drop finds nothing else to drop.
+        self.works.into_iter().rev().for_each(drop);
+    }
+}
+
+/// A pending node whose inputs are being visited.
+struct Visit {
+    work: Arc<Work>,
+    next: usize,
+}
+
+struct Tracer<'a> {
+    trace: Trace,
+    specs: Vec<Spec>,
+    device: &'a Device,
+    turn: u64,
+}
+
+impl Tracer<'_> {
+    /// Post-order without recursion: graphs may be deeper than the stack.
+    fn walk(&mut self, root: &Array) -> Result<()> {
+        let mut stack: Vec<Visit> = Vec::new();
+        stack.extend(self.visit(&root.node)?);
+        while let Some(top) = stack.last_mut() {
+            if let Some(input) = top.work.inputs.get(top.next) {
+                top.next += 1;
+                let visit = self.visit(&input.node)?;
+                stack.extend(visit);
+            } else if let Some(done) = stack.pop() {
+                let reader = stack.last();
+                let node = reader.map_or(root, |r| &r.work.inputs[r.next - 1]);
+                self.emit(&node.node, done.work);
+            }
+        }
+        Ok(())
+    }
+
+    /// Records a ready node; says what to do first for a pending one that is new.
+    fn visit(&mut self, node: &Node) -> Result<Option<Visit>> {
+        if node.mark.get(self.turn).is_some() {
+            return Ok(None);
+        }
+        match node.state() {
+            State::Ready(buffer) => {
+                let number = self.trace.leaves.len() as u32;
+                node.mark.set(self.turn, Source::Leaf(number));
+                self.trace.leaves.push(TracedLeaf {
+                    leaf: Leaf {
+                        spec: node.spec,
+                        donatable: false,
+                    },
+                    edges: 0,
+                });
+                self.trace.buffers.push(buffer);
+                Ok(None)
+            }
+            State::Pending(work) => {
+                let work = self.supported(node, work)?;
+                Ok(Some(Visit { work, next: 0 }))
+            }
+        }
+    }
+
+    /// The node's work, decomposed until the backend has a kernel for it.
+    fn supported(&mut self, node: &Node, mut work: Arc<Work>) -> Result<Arc<Work>> {
+        loop {
+            self.specs.clear();
+            self.specs.extend(work.inputs.iter().map(Array::spec));
+            if self.device.backend().supports(&work.op, &self.specs) {
+                return Ok(work);
+            }
+            let simpler = work
+                .op
+                .decompose(&work.inputs)?
+                .ok_or_else(|| Error::Device {
+                    device: self.device.to_string(),
+                    reason: format!("it has no kernel for {}", work.op.name()),
+                })?;
+            // The turn of this device does not order the marks of another one's nodes.
+            if simpler.device() != self.device {
+                return Err(Error::Device {
+                    device: self.device.to_string(),
+                    reason: format!("{} decomposes into arrays of another", work.op.name()),
+                });
+            }
+            debug_assert_eq!(
+                simpler.spec(),
+                node.spec,
+                "decomposition of {}",
+                work.op.name()
+            );
+            let whole = simpler.layout.covers(simpler.node.spec.shape.elements());
+            work = match simpler.node.state() {
+                // Work that two nodes shared would count as two edges where there is one handle.
+                State::Pending(inner) if whole && Arc::strong_count(&simpler.node) == 1 => inner,
+                _ => Arc::new(Work {
+                    op: Op::Copy,
+                    inputs: vec![simpler],
+                }),
+            };
+            node.set(State::Pending(work.clone()));
+        }
+    }
+
+    fn emit(&mut self, node: &Node, work: Arc<Work>) {
+        for input in &work.inputs {
+            // Every input has been visited before its reader is emitted.
+            let source = input.node.mark.get(self.turn).unwrap_or(Source::Leaf(0));
+            match source {
+                Source::Node(n) => self.trace.nodes[n as usize].edges += 1,
+                Source::Leaf(n) => self.trace.leaves[n as usize].edges += 1,
+            }
+            self.trace.sources.push(source);
+        }
+        let number = self.trace.nodes.len() as u32;
+        node.mark.set(self.turn, Source::Node(number));
+        self.trace.works.push(work);
+        self.trace.nodes.push(TracedNode {
+            spec: node.spec,
+            escapes: false,
+            edges: 0,
+        });
+    }
+
+    /// A node escapes if it has more handles than the graph has edges to it: then somebody outside
+    /// holds one. Nobody outside can make a new one of a node that does not escape.
+    fn finish(self, roots: &[&Array]) -> Trace {
+        let mut trace = self.trace;
+        let inputs = trace.works.iter().flat_map(|work| &work.inputs);
+        for Array { node, .. } in roots.iter().copied().chain(inputs) {
+            let handles = Arc::strong_count(node);
+            match node.mark.get(self.turn) {
+                Some(Source::Node(n)) => {
+                    let traced = &mut trace.nodes[n as usize];
+                    if !traced.escapes && handles > traced.edges as usize {
+                        traced.escapes = true;
+                        trace.kept.push((n, node.clone()));
+                    }
+                }
+                Some(Source::Leaf(n)) => {
+                    let traced = &mut trace.leaves[n as usize];
+                    traced.leaf.donatable =
+                        handles <= traced.edges as usize && trace.buffers[n as usize].0.writable();
+                }
+                None => {}
+            }
+        }
+        trace.kept.sort_unstable_by_key(|(n, _)| *n);
+        trace
+    }
+}
