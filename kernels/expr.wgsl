@@ -133,15 +133,16 @@ fn u32_to_i32(a: u32) -> i32 {
 }
 
 fn u32_to_f16(a: u32) -> f32 {
-    return f16_value(f16_bits(f32(a)));
+    return f16_value(f16_bits(u32_to_f32(a)));
 }
 
 fn u32_to_bf16(a: u32) -> f32 {
-    return bf16_value(bf16_bits(f32(a)));
+    return bf16_value(bf16_bits(u32_to_f32(a)));
 }
 
+// Rounded once, by the sum: how a conversion rounds is open.
 fn u32_to_f32(a: u32) -> f32 {
-    return f32(a);
+    return f32(a >> 16u) * 65536.0 + f32(a & 0xffffu);
 }
 
 fn i32_to_bool(a: i32) -> bool {
@@ -161,15 +162,15 @@ fn i32_to_i32(a: i32) -> i32 {
 }
 
 fn i32_to_f16(a: i32) -> f32 {
-    return f16_value(f16_bits(f32(a)));
+    return f16_value(f16_bits(i32_to_f32(a)));
 }
 
 fn i32_to_bf16(a: i32) -> f32 {
-    return bf16_value(bf16_bits(f32(a)));
+    return bf16_value(bf16_bits(i32_to_f32(a)));
 }
 
 fn i32_to_f32(a: i32) -> f32 {
-    return f32(a);
+    return copy_sign(u32_to_f32(bitcast<u32>(abs(a))), f32(a));
 }
 
 fn bool_to_bool(a: bool) -> bool {

@@ -45,18 +45,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 //#endfor
     for (var begin = 0u; begin < p.k; begin += 32u) {
         workgroupBarrier();
-        for (var e = thread; e < 256u; e += ${THREADS}u) {
-            let i = (begin + e % 4u * 8u) / 8u;
-            let a = x[(p.x + (line + min(e / 4u, p.t - 1u - first)) * p.k) / 8u + i];
-            let b = codes[(row + min(column + e / 4u, p.n - 1u)) * (p.k / 8u) + i];
-            let to = e / 4u * NEXT + e % 4u * 8u;
+        for (var e = thread; e < 512u; e += ${THREADS}u) {
+            let i = begin / 4u + e % 8u;
+            let a = x[(p.x + (line + min(e / 8u, p.t - 1u - first)) * p.k) / 4u + i];
+            let b = codes[(row + min(column + e / 8u, p.n - 1u)) * (p.k / 4u) + i];
+            let to = e / 8u * NEXT + e % 8u * 4u;
 //#for N in 0..4
-            let a$N = bitcast<vec2<f16>>(a[$N]);
-            lines[to + 2u * ${N}u] = a$N.x;
-            lines[to + 2u * ${N}u + 1u] = a$N.y;
-            let b$N = bitcast<vec2<f16>>(b[$N]);
-            rows[to + 2u * ${N}u] = b$N.x;
-            rows[to + 2u * ${N}u + 1u] = b$N.y;
+            lines[to + ${N}u] = a[$N];
+            rows[to + ${N}u] = b[$N];
 //#endfor
         }
         workgroupBarrier();

@@ -1,14 +1,14 @@
 //! `kiln bench`: how fast prompts are read and tokens generated.
 
+mod synthetic;
 mod table;
 
-use crate::exit::Code;
-use crate::machine::{self, Machine};
+use crate::exit::{Code, Refused};
+use crate::machine::{Machine, Opened};
 use crate::output;
-use crate::timed::{Clock, Timed};
 use anyhow::Result;
 use clap::Args;
-use kiln::{Cache, Model};
+use kiln::{Array, Cache, DType, Model};
 use kiln_array::Stats;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,6 +23,21 @@ pub(crate) struct Bench {
     #[arg(short, long, visible_alias = "model-path", value_name = "DIR")]
     #[arg(default_value = "mlx_model")]
     model: PathBuf,
+
+    /// Instead of a model: random weights of the shape of SmolLM2-135M, TinyLlama-1.1B, Mistral-7B
+    #[arg(long, value_enum, value_name = "SIZE", conflicts_with = "model")]
+    synthetic: Option<synthetic::Size>,
+
+    /// How random weights are stored: f32, f16, bf16, q4, q8, q4g32, q4g32-f16, mxfp4, …
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "q4",
+        requires = "synthetic",
+        conflicts_with = "model"
+    )]
+    #[arg(value_parser = synthetic::format)]
+    format: DType,
 
     /// Lengths of prompts to read; 0 for none
     #[arg(
@@ -67,13 +82,12 @@ pub(crate) struct Bench {
     json: bool,
 }
 
-/// A model, and the clock of the backend it is on.
+/// A model, and the machine it is on.
 struct Bed {
     model: Model,
-    clock: Clock,
+    machine: Opened,
     name: String,
     parameters: u64,
-    threads: usize,
     load: Duration,
 }
 
@@ -92,9 +106,11 @@ struct Row {
 struct Tokens {
     /// Of each token, the time for building its graph.
     build: Vec<Duration>,
-    /// Of each token, the time outside of the backend's programs: building the graph, finding its
-    /// program, handing it its buffers.
+    /// Of each token, the host's time until the work begins: building the graph, finding its
+    /// program, handing it its buffers; on a GPU also encoding and queueing its commands.
     host: Vec<Duration>,
+    /// Of each token, on a GPU, the time for encoding and queueing its commands.
+    encode: Vec<Duration>,
     /// What the device counted meanwhile.
     counts: Counts,
 }
@@ -148,29 +164,41 @@ fn tests(task: &Bench) -> Vec<(usize, usize, bool)> {
 
 impl Bed {
     fn new(task: &Bench) -> Result<Bed> {
+        match task.synthetic {
+            Some(size) => Bed::synthetic(task, size),
+            None => Bed::stored(task),
+        }
+    }
+
+    /// A model from files.
+    fn stored(task: &Bench) -> Result<Bed> {
         let summary = kiln::convert::inspect(&task.model, &kiln::map)?;
-        let backend = task.machine.backend()?;
-        let (threads, clock) = (backend.threads(), Clock::default());
+        let machine = task.machine.open()?;
         let start = Instant::now();
-        let device = machine::device(Timed {
-            backend,
-            clock: clock.clone(),
-        });
-        let model = Model::load(&task.model, &device)?;
+        let model = Model::load(&task.model, &machine.device)?;
         let load = start.elapsed();
-        let parameters = summary.parameters;
-        let name = format!(
-            "{}, {:.2} bits",
-            model.config().model_type,
-            summary.bits_per_weight
-        );
+        let kind = &model.config().model_type;
         Ok(Bed {
+            name: format!("{kind}, {:.2} bits", summary.bits_per_weight),
+            parameters: summary.parameters,
             model,
-            clock,
-            name,
-            parameters,
-            threads,
+            machine,
             load,
+        })
+    }
+
+    /// A model that is made up. A GPU copies what it loads, so that there weights can share bytes.
+    fn synthetic(task: &Bench, size: synthetic::Size) -> Result<Bed> {
+        let machine = task.machine.open()?;
+        let made = synthetic::make(size, task.format, machine.threads.is_none())?;
+        let start = Instant::now();
+        let model = Model::new(made.config, &made.checkpoint, &machine.device)?;
+        Ok(Bed {
+            name: made.name,
+            parameters: made.parameters,
+            model,
+            machine,
+            load: start.elapsed(),
         })
     }
 
@@ -195,10 +223,14 @@ impl Bed {
         if depth > 0 {
             self.prefill(depth, &mut cache)?;
         }
-        if prompt {
-            self.prefill(tokens, &mut cache)?;
+        let logits = if prompt {
+            self.prefill(tokens, &mut cache)?
         } else {
-            self.decode(tokens.min(2), &mut cache, &mut Tokens::default())?;
+            self.decode(tokens.min(2), &mut cache, &mut Tokens::default())?
+        };
+        if let Some(logit) = logits.iter().find(|logit| !logit.is_finite()) {
+            let message = format!("a logit is {logit}: there is nothing to measure");
+            return Err(Refused::new(Code::Verification, message).into());
         }
         let mut rates = Vec::with_capacity(repetitions as usize);
         let mut taken = Tokens::default();
@@ -226,26 +258,40 @@ impl Bed {
         })
     }
 
-    fn prefill(&self, tokens: usize, cache: &mut Cache) -> Result<()> {
+    /// Reads a prompt; gives the logits after it.
+    fn prefill(&self, tokens: usize, cache: &mut Cache) -> Result<Vec<f32>> {
         let ids: Vec<u32> = (0..tokens).map(|at| self.id(at)).collect();
-        Ok(self.model.prefill(&ids, cache)?.eval()?)
+        self.logits(&self.model.prefill(&ids, cache)?)
     }
 
-    /// Generates tokens one by one and notes what they took.
-    fn decode(&self, tokens: usize, cache: &mut Cache, taken: &mut Tokens) -> Result<()> {
-        let device = self.model.device();
+    /// Logits as a sampler gets them. Waits: evaluation alone is not the end of a GPU's work.
+    fn logits(&self, logits: &Array) -> Result<Vec<f32>> {
+        Ok(logits.cast(DType::F32)?.to_vec()?)
+    }
+
+    /// Generates tokens one by one and notes what they took; gives the logits of the last one.
+    fn decode(&self, tokens: usize, cache: &mut Cache, taken: &mut Tokens) -> Result<Vec<f32>> {
+        let device = &self.machine.device;
         let before = device.stats();
+        let mut last = Vec::new();
         for _ in 0..tokens {
-            let (ran, start) = (self.clock.read(), Instant::now());
+            let (ran, start) = (self.machine.clock.read(), Instant::now());
             let logits = self.model.forward(&[self.id(cache.len())], cache)?;
+            let logits = logits.cast(DType::F32)?;
             taken.build.push(start.elapsed());
             logits.eval()?;
-            taken
-                .host
-                .push(start.elapsed().saturating_sub(self.clock.read() - ran));
+            let (evaluated, ran) = (start.elapsed(), self.machine.clock.read() - ran);
+            match self.machine.threads {
+                Some(_) => taken.host.push(evaluated.saturating_sub(ran)),
+                None => {
+                    taken.host.push(evaluated);
+                    taken.encode.push(ran);
+                }
+            }
+            last = self.logits(&logits)?;
         }
         taken.counts.add(before, device.stats());
-        Ok(())
+        Ok(last)
     }
 
     /// Which token stands at a position: any will do, as long as they differ.

@@ -17,11 +17,12 @@ pub(crate) enum Code {
     Unsupported = 4,
     Limits = 6,
     Verification = 7,
+    Device = 8,
     Interrupted = 130,
 }
 
 /// The documentation of the codes; 5 is kept for downloads.
-const CODES: [(u8, &str); 9] = [
+const CODES: [(u8, &str); 10] = [
     (0, "done"),
     (1, "a fault of the program itself; please report it"),
     (
@@ -39,11 +40,12 @@ const CODES: [(u8, &str); 9] = [
         7,
         "a result did not pass its check (logits that are not numbers)",
     ),
+    (8, "the device is not there, cannot be used, or failed"),
     (130, "interrupted by Ctrl-C"),
 ];
 
 /// Environment variables that are not the default of an option.
-const VARIABLES: [(&str, &str); 4] = [
+const VARIABLES: [(&str, &str); 6] = [
     ("KILN_DEVICE", "the default of --device"),
     ("KILN_THREADS", "the default of --threads"),
     (
@@ -53,6 +55,14 @@ const VARIABLES: [(&str, &str); 4] = [
     (
         "KILN_PLAN",
         "1 prints every plan that is compiled to standard error",
+    ),
+    (
+        "WGPU_ADAPTER_NAME",
+        "part of the name of the GPU that --device gpu takes",
+    ),
+    (
+        "WGPU_BACKEND",
+        "vulkan, metal or dx12: only the GPUs that it drives are seen",
     ),
 ];
 
@@ -64,7 +74,7 @@ pub(crate) fn help() -> String {
     }
     text.push_str("\nEnvironment variables:\n");
     for (name, meaning) in VARIABLES {
-        text.push_str(&format!("  {name:<14}{meaning}\n"));
+        text.push_str(&format!("  {name:<19}{meaning}\n"));
     }
     text.push_str(
         "\nStandard output carries the result alone: the text, the JSON object or the table.\n\
@@ -153,6 +163,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Code> {
         .or_else(|| error.downcast_ref().map(of_sample))
         .or_else(|| error.downcast_ref().map(of_array))
         .or_else(|| error.downcast_ref().map(of_cpu))
+        .or_else(|| crate::gpu::code(error))
         .or_else(|| error.downcast_ref().map(of_io))
 }
 
@@ -228,6 +239,7 @@ fn of_array(error: &kiln_array::Error) -> Code {
     match error {
         E::Memory { .. } => Code::Limits,
         E::Format(_) => Code::Input,
+        E::Device { .. } => Code::Device,
         _ => Code::Internal,
     }
 }
@@ -277,6 +289,10 @@ mod tests {
             device: "cpu".into(),
             bytes: 1,
         };
+        let lost = kiln_array::Error::Device {
+            device: "gpu".into(),
+            reason: "lost".into(),
+        };
         let cases: Vec<(anyhow::Error, Code)> = vec![
             (anyhow::anyhow!("a surprise"), Code::Internal),
             (kiln::Error::Request("no tokens".into()).into(), Code::Usage),
@@ -297,6 +313,7 @@ mod tests {
             ),
             (nested.into(), Code::Limits),
             (kiln::Error::Array(memory).into(), Code::Limits),
+            (kiln::Error::Array(lost).into(), Code::Device),
             (nan.into(), Code::Verification),
             (convert::Error::Interrupted.into(), Code::Interrupted),
             (Refused::new(Code::Usage, "no").into(), Code::Usage),
@@ -316,6 +333,7 @@ mod tests {
             Code::Unsupported,
             Code::Limits,
             Code::Verification,
+            Code::Device,
             Code::Interrupted,
         ];
         for code in used {

@@ -10,6 +10,11 @@ mod bench;
 mod convert;
 mod devices;
 mod exit;
+#[cfg(feature = "wgpu")]
+mod gpu;
+#[cfg(not(feature = "wgpu"))]
+#[path = "no_gpu.rs"]
+mod gpu;
 mod inspect;
 mod interrupt;
 mod machine;

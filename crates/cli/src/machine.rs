@@ -1,51 +1,114 @@
 //! Where a model runs, and how much memory that took.
 
-use clap::{Args, ValueEnum};
+use crate::gpu;
+use crate::timed::{Clock, Timed};
+use clap::Args;
 use kiln::{CpuOptions, Device};
 use kiln_array::{Backend, Observer, Options};
 use kiln_cpu::Cpu;
+use std::str::FromStr;
 
 /// What to run on.
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
-    /// Where to run
-    #[arg(long, value_enum, default_value_t = Kind::Cpu, env = "KILN_DEVICE")]
-    device: Kind,
+    /// Where to run: cpu, gpu (the best one), gpu:INDEX or gpu:NAME; kiln devices lists them
+    #[arg(long, default_value = "cpu", env = "KILN_DEVICE")]
+    device: Place,
 
-    /// Threads [default: the physical cores that may be used]
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// How to use the processor.
+#[derive(Debug, Args)]
+pub(crate) struct Threads {
+    /// Threads of the cpu [default: the physical cores that may be used]
     #[arg(long, value_name = "N", env = "KILN_THREADS")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    /// This machine's processor
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Place {
     Cpu,
+    Gpu(Which),
+}
+
+/// Which of the GPUs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    Best,
+    Index(usize),
+    Name(String),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Place, String> {
+        let which = match text.split_once(':') {
+            None if text == "cpu" => return Ok(Place::Cpu),
+            None if text == "gpu" => Which::Best,
+            Some(("gpu", name)) if !name.trim().is_empty() => match name.parse() {
+                Ok(index) => Which::Index(index),
+                Err(_) => Which::Name(name.trim().into()),
+            },
+            _ => return Err("expected cpu, gpu, gpu:INDEX or gpu:NAME".into()),
+        };
+        Ok(Place::Gpu(which))
+    }
+}
+
+/// A device, ready to run.
+pub(crate) struct Opened {
+    pub(crate) device: Device,
+    /// How long the device's programs have run. On a GPU that is the time for queueing their work.
+    pub(crate) clock: Clock,
+    /// What computes: CPU, or what drives the GPU.
+    pub(crate) backend: String,
+    /// The processor's threads; `None` where a GPU computes.
+    pub(crate) threads: Option<usize>,
+}
+
+impl Threads {
+    /// Starts the processor's backend.
+    pub(crate) fn start(&self) -> anyhow::Result<Cpu> {
+        Ok(Cpu::new(CpuOptions {
+            threads: self.threads.map(usize::from),
+            ..CpuOptions::default()
+        })?)
+    }
 }
 
 impl Machine {
-    /// Starts the backend.
-    pub(crate) fn backend(&self) -> anyhow::Result<Cpu> {
-        match self.device {
-            Kind::Cpu => {
-                let threads = self.threads.map(usize::from);
-                Ok(Cpu::new(CpuOptions {
-                    threads,
-                    ..CpuOptions::default()
-                })?)
-            }
-        }
-    }
-
     /// Starts the backend and makes a device of it.
-    pub(crate) fn open(&self) -> anyhow::Result<Device> {
-        Ok(device(self.backend()?))
+    pub(crate) fn open(&self) -> anyhow::Result<Opened> {
+        let (backend, name, threads): (Box<dyn Backend>, _, _) = match &self.device {
+            Place::Cpu => {
+                let cpu = self.threads.start()?;
+                let threads = cpu.threads();
+                (Box::new(cpu), "CPU".into(), Some(threads))
+            }
+            Place::Gpu(which) => {
+                let (gpu, driver) = gpu::start(which)?;
+                (gpu, driver, None)
+            }
+        };
+        let clock = Clock::default();
+        Ok(Opened {
+            device: device(Timed {
+                backend,
+                clock: clock.clone(),
+            }),
+            clock,
+            backend: name,
+            threads,
+        })
     }
 }
 
 /// A device that prints the plans it compiles where `KILN_PLAN` asks for it.
-pub(crate) fn device(backend: impl Backend + 'static) -> Device {
+fn device(backend: impl Backend + 'static) -> Device {
     let wanted = std::env::var_os("KILN_PLAN").is_some_and(|v| !v.is_empty() && v != "0");
     let observer: Option<Observer> =
         wanted.then(|| -> Observer { Box::new(|plan| crate::output::say(plan)) });
@@ -65,4 +128,26 @@ pub(crate) fn peak_memory() -> Option<u64> {
         .parse::<u64>()
         .ok()
         .map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_the_cpu_or_a_gpu_that_is_best_numbered_or_named() {
+        let gpu = |which| Ok(Place::Gpu(which));
+        assert_eq!("cpu".parse(), Ok(Place::Cpu));
+        assert_eq!("gpu".parse(), gpu(Which::Best));
+        assert_eq!("gpu:0".parse(), gpu(Which::Index(0)));
+        assert_eq!("gpu:12".parse(), gpu(Which::Index(12)));
+        assert_eq!("gpu:llvmpipe".parse(), gpu(Which::Name("llvmpipe".into())));
+        assert_eq!(
+            "gpu:Card 4: big".parse(),
+            gpu(Which::Name("Card 4: big".into()))
+        );
+        for wrong in ["", "abacus", "GPU", "gpu:", "gpu: ", "cpu:0", ":0", "gpu0"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     interrupt::listen()?;
     let start = Instant::now();
     require_directory(&task.model)?;
-    let device = task.machine.open()?;
+    let device = task.machine.open()?.device;
     let model = Model::load(&task.model, &device)?;
     let tokenizer = tokenizer(task)?;
     let load = start.elapsed();

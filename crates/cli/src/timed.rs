@@ -1,4 +1,4 @@
-//! A backend that measures itself: how much of an evaluation is not the host's.
+//! A backend that measures how long its programs run.
 
 use kiln_array::{Backend, Buffer, Memory, Op, Part, Plan, Program, Result, Spec};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The time that a backend's programs have run, in all.
+/// The time that a backend's programs have run, in all. A GPU's programs only queue their work.
 #[derive(Clone, Default)]
 pub(crate) struct Clock(Arc<AtomicU64>);
 
@@ -17,8 +17,8 @@ impl Clock {
 }
 
 /// `backend` with a clock.
-pub(crate) struct Timed<B> {
-    pub(crate) backend: B,
+pub(crate) struct Timed {
+    pub(crate) backend: Box<dyn Backend>,
     pub(crate) clock: Clock,
 }
 
@@ -27,7 +27,7 @@ struct TimedProgram {
     clock: Clock,
 }
 
-impl<B: Backend> Backend for Timed<B> {
+impl Backend for Timed {
     fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
         self.backend.supports(op, inputs)
     }
@@ -54,7 +54,7 @@ impl<B: Backend> Backend for Timed<B> {
     }
 }
 
-impl<B: Backend> fmt::Display for Timed<B> {
+impl fmt::Display for Timed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.backend.fmt(f)
     }

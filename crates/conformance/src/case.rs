@@ -79,9 +79,9 @@ pub(crate) fn draw<T: Debug>(
 
 /// Does something with the random numbers that `device` can be expected to get right.
 pub(crate) fn lenient<R>(device: &Device, task: impl FnOnce() -> R) -> R {
-    numbers::flush_subnormals(on_gpu(device));
+    numbers::for_gpu(on_gpu(device));
     let result = task();
-    numbers::flush_subnormals(false);
+    numbers::for_gpu(false);
     result
 }
 
@@ -103,7 +103,7 @@ pub fn run<T: Debug>(
 /// Runs a case on devices.
 pub fn check<C: Case>(devices: fn() -> Vec<Device>) {
     for (n, device) in devices().into_iter().enumerate() {
-        numbers::flush_subnormals(on_gpu(&device));
+        numbers::for_gpu(on_gpu(&device));
         // A kernel that panics breaks its device; the search for a smaller case needs a whole one.
         let current = RefCell::new(device);
         for subject in C::subjects() {

@@ -77,13 +77,14 @@ impl Span {
         }
     }
 
-    /// These numbers on a GPU: subnormals are 0 there, also in between, and what is not finite may
-    /// become anything.
-    fn on_gpu(self, slack: f64) -> Span {
+    /// These numbers with `slack` in last places of `dtype` and where f32 would be subnormal; what
+    /// is not finite may be anything.
+    fn on_gpu(self, dtype: DType, slack: f64) -> Span {
+        let room = |value: f64| slack * (ulp(dtype, value) + f64::from(f32::MIN_POSITIVE));
         match self.low.is_finite() && self.high.is_finite() {
             true => Span {
-                low: self.low - slack,
-                high: self.high + slack,
+                low: self.low - room(self.low),
+                high: self.high + room(self.high),
             },
             false => Span {
                 low: f64::NEG_INFINITY,
@@ -149,15 +150,21 @@ impl Expected {
         }
     }
 
-    /// What a GPU may make of it.
+    /// What a GPU may make of it: subnormals are 0 there, also in between, quotients and roots are
+    /// within 2.5 last places of f32 (so Vulkan says), which may be one place of a shorter dtype,
+    /// and what is not finite may become anything. What only moves or converts elements does so in
+    /// integers, so it is exact here, too.
     pub fn on_gpu(self) -> Expected {
-        // What only moves or converts elements does so in integers.
-        let slack = match self.signed_zeros {
-            true => 0.0,
-            false => 4.0 * f64::from(f32::MIN_POSITIVE),
+        let slack = match self.dtype {
+            _ if self.signed_zeros => 0.0,
+            DType::F32 => 4.0,
+            DType::F16 | DType::BF16 => 1.0,
+            _ => 0.0,
         };
         let elements = self.elements.into_iter();
-        let elements = elements.map(|span| span.on_gpu(slack)).collect();
+        let elements = elements
+            .map(|span| span.on_gpu(self.dtype, slack))
+            .collect();
         Expected { elements, ..self }
     }
 

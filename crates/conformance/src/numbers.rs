@@ -4,13 +4,19 @@ use kiln_array::DType;
 use std::cell::Cell;
 
 thread_local! {
-    static FLUSH: Cell<bool> = const { Cell::new(false) };
+    static GPU: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread's random numbers are 0 where f32 would be subnormal: GPUs may read such
-/// numbers as 0, and what becomes of them may be far from 0.
-pub fn flush_subnormals(flush: bool) {
-    FLUSH.set(flush);
+/// Makes this thread's random cases such that a GPU can be expected to get them right: no number
+/// is subnormal in f32, since it may be read as 0, and what becomes of it may be far from that; no
+/// program goes on with a quotient or a root, whose last place is open.
+pub fn for_gpu(gpu: bool) {
+    GPU.set(gpu);
+}
+
+/// Whether this thread's random cases are for a GPU.
+pub(crate) fn are_for_gpu() -> bool {
+    GPU.get()
 }
 
 /// A small reproducible generator (SplitMix64).
@@ -85,7 +91,7 @@ impl Numbers {
             DType::U8 => (value as i64 as u8) as f64,
             DType::U32 => (value as i64 as u32) as f64,
             DType::I32 => (value as i64 as i32) as f64,
-            _ if FLUSH.get() && value.abs() < f64::from(f32::MIN_POSITIVE) => 0f64.copysign(value),
+            _ if GPU.get() && value.abs() < f64::from(f32::MIN_POSITIVE) => 0f64.copysign(value),
             float => round(float, value),
         }
     }
@@ -197,6 +203,24 @@ pub fn encode(dtype: DType, value: f64, out: &mut Vec<u8>) {
         DType::F16 => out.extend(half::f16::from_f64(value).to_le_bytes()),
         _ => out.extend(single.to_le_bytes()),
     }
+}
+
+/// The numbers of a plain dtype's bytes.
+pub fn decode(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    let word = |bytes: &[u8]| {
+        let mut word = [0; 4];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u32::from_le_bytes(word)
+    };
+    let value = |bytes: &[u8]| match dtype {
+        DType::I32 => f64::from(word(bytes) as i32),
+        float if float.is_float() => float.read_float(bytes, 0).into(),
+        _ => f64::from(word(bytes)),
+    };
+    bytes
+        .chunks_exact(dtype.bytes().max(1))
+        .map(value)
+        .collect()
 }
 
 #[cfg(test)]

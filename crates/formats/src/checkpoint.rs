@@ -84,16 +84,25 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Puts a checkpoint together from tensors whose ranges lie within `files`.
+    /// Puts a checkpoint together from tensors whose ranges lie within `files` and are as long as
+    /// their types and shapes ask for. Ranges may overlap.
     ///
     /// # Errors
-    /// A name that occurs twice, or a range that its file does not hold.
-    pub(crate) fn new(
+    /// A name that occurs twice, a file that is not there, a range that its file does not hold.
+    pub fn new(
         files: Vec<File>,
         mut tensors: Vec<Tensor>,
         metadata: BTreeMap<String, String>,
     ) -> Result<Checkpoint> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(tensor) = tensors.iter().find(|tensor| tensor.file >= files.len()) {
+            return Err(Error::invalid(
+                Path::new(""),
+                Some(&tensor.name),
+                format!("one of {} files", files.len()),
+                format!("number {}", tensor.file),
+            ));
+        }
         for pair in tensors.windows(2) {
             if pair[0].name == pair[1].name {
                 let [first, second] = [&files[pair[0].file], &files[pair[1].file]];

@@ -1,6 +1,6 @@
 //! Run and convert language models: Kiln's library face.
 //!
-//! Arrays: [`Array`] on a [`Device`] ([`cpu`]). Models: [`Model`], [`Request`], [`Tokenizer`].
+//! Arrays: [`Array`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`). Models: [`Model`], [`Request`], [`Tokenizer`].
 //! Checkpoints: [`convert`], [`formats`].
 //!
 //! ```no_run
@@ -34,3 +34,7 @@ pub use kiln_model::{
 };
 pub use kiln_sample as sample;
 pub use kiln_tokenizer::{ChatTemplate, Detokenizer, Message, Tokenizer};
+#[cfg(feature = "wgpu")]
+pub use kiln_wgpu::{
+    Adapter, Choice, Error as GpuError, Options as GpuOptions, adapters, device as gpu,
+};

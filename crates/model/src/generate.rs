@@ -170,10 +170,12 @@ impl Generation<'_> {
         let next = self
             .model
             .next_chunk(&self.history[done..total], &mut self.cache)?;
-        if let Some(logits) = &next {
-            logits.eval()?;
+        if let Some(logits) = next {
+            let logits = logits.cast(DType::F32)?;
+            // Reading waits: the prompt is done when the device is, not when its work is queued.
+            logits.to_vec::<f32>()?;
+            self.logits = Some(logits);
         }
-        self.logits = next;
         Ok(Event::Prefill {
             done: self.cache.len(),
             total,

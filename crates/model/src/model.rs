@@ -5,7 +5,7 @@ use crate::llama::Llama;
 use crate::weights::Weights;
 use crate::{Config, Error, Result, map};
 use kiln_array::{Array, Device, eval};
-use kiln_formats::safetensors;
+use kiln_formats::{Checkpoint, safetensors};
 use std::path::Path;
 
 /// How many tokens of a prompt are computed together.
@@ -29,7 +29,14 @@ impl Model {
     pub fn load(directory: &Path, device: &Device) -> Result<Model> {
         let config = Config::read(directory)?;
         let checkpoint = safetensors::open(directory, &map)?;
-        let mut weights = Weights::new(&checkpoint, &config, device, directory);
+        Model::new(config, &checkpoint, device)
+    }
+
+    /// A model of tensors that need not come from files. What the device can read where it is
+    /// stays there; the rest is copied. Every tensor is checked as in [`Model::load`].
+    pub fn new(config: Config, checkpoint: &Checkpoint, device: &Device) -> Result<Model> {
+        let directory = config.path.parent().unwrap_or(Path::new(""));
+        let mut weights = Weights::new(checkpoint, &config, device, directory);
         let llama = Llama::load(&config, &mut weights, device)?;
         weights.finish()?;
         let cache_shapes = llama.cache_shapes(device)?;

@@ -5,13 +5,14 @@ use std::fmt;
 /// Which adapter to use.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
-    /// The best hardware adapter; what `WGPU_ADAPTER_NAME` names, if it is set. Never a software
-    /// adapter unless that variable names it.
+    /// What the environment variable `WGPU_ADAPTER_NAME` names; where it is not set, the best
+    /// hardware adapter that Kiln can use. Never a software adapter that is not named.
     #[default]
     Best,
     /// The adapter of this number in [`adapters`].
     Index(usize),
-    /// The first adapter whose name holds this text, in any case; a software adapter, too.
+    /// An adapter whose name holds this text, in any case; a software adapter, too. Of several the
+    /// first that Kiln can use.
     Name(String),
 }
 
@@ -136,7 +137,8 @@ fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
 }
 
-/// All adapters of this machine that `WGPU_BACKEND` allows.
+/// All adapters of this machine that `WGPU_BACKEND` allows. The order is the driver's; it stays the
+/// same as long as drivers and devices do.
 pub fn adapters() -> Vec<Adapter> {
     enumerate(&instance()).iter().map(Adapter::new).collect()
 }
@@ -146,9 +148,9 @@ pub fn adapters() -> Vec<Adapter> {
 #[non_exhaustive]
 pub enum Error {
     /// There is no adapter that fits.
-    #[error("{wanted} is not there; {}", list(.found))]
+    #[error("{wanted}; {}", list(.found))]
     NoAdapter {
-        /// What was asked for.
+        /// What was asked for and is not there, as a sentence.
         wanted: String,
         /// What there is.
         found: Vec<Adapter>,
@@ -162,7 +164,7 @@ pub enum Error {
         lacks: String,
     },
     /// The adapter gave no device.
-    #[error("{adapter} gives no device: {reason}")]
+    #[error("{adapter} cannot be opened: {reason}")]
     Refused {
         /// The adapter.
         adapter: String,
@@ -182,54 +184,49 @@ impl From<Error> for kiln_array::Error {
 
 fn list(found: &[Adapter]) -> String {
     if found.is_empty() {
-        return "this machine has no GPU adapter at all (no Vulkan, Metal or DX12 driver)".into();
+        let none = "no Vulkan, Metal or DX12 driver offers any";
+        return match std::env::var("WGPU_BACKEND") {
+            Ok(backends) => format!("{none} that WGPU_BACKEND={backends} allows"),
+            Err(_) => none.into(),
+        };
     }
-    let lines: Vec<String> = found
-        .iter()
-        .enumerate()
-        .map(|(i, adapter)| format!("gpu:{i} is {adapter}"))
-        .collect();
-    format!(
-        "there are: {}; a software adapter is used only when it is named",
-        lines.join(", ")
-    )
+    let line = |(i, adapter): (usize, &Adapter)| match &adapter.lacks {
+        Some(lacks) => format!("gpu:{i} is {adapter}, which cannot be used: {lacks}"),
+        None => format!("gpu:{i} is {adapter}"),
+    };
+    let lines: Vec<String> = found.iter().enumerate().map(line).collect();
+    let mut text = lines.join("; ");
+    if found.iter().any(|adapter| adapter.software) {
+        text.push_str("; a software one is used only when it is named");
+    }
+    text
 }
 
-/// The adapter that is meant.
-pub(crate) fn choose(choice: &Choice) -> Result<(wgpu::Adapter, Adapter), Error> {
-    let adapters = enumerate(&instance());
-    let found: Vec<Adapter> = adapters.iter().map(Adapter::new).collect();
-    let by_name = |name: &str| {
-        let name = name.to_lowercase();
-        found
-            .iter()
-            .position(|adapter| adapter.name.to_lowercase().contains(&name))
-    };
-    let variable = std::env::var("WGPU_ADAPTER_NAME")
-        .ok()
-        .filter(|name| !name.is_empty());
-    let (wanted, index) = match (choice, variable) {
-        (Choice::Index(index), _) => (format!("gpu:{index}"), Some(*index)),
-        (Choice::Name(name), _) => (format!("gpu:{name}"), by_name(name)),
-        (Choice::Best, Some(name)) => (
-            format!("the adapter of WGPU_ADAPTER_NAME={name}"),
-            by_name(&name),
-        ),
-        (Choice::Best, None) => ("a hardware GPU".into(), best(&found)),
-    };
-    let place = index.filter(|index| *index < found.len());
-    let Some(index) = place else {
-        return Err(Error::NoAdapter { wanted, found });
-    };
-    let mut pairs: Vec<_> = adapters.into_iter().zip(found).collect();
-    let (adapter, about) = pairs.swap_remove(index);
-    match &about.lacks {
-        Some(lacks) => Err(Error::Lacks {
-            adapter: about.to_string(),
-            lacks: lacks.clone(),
-        }),
-        None => Ok((adapter, about)),
+/// The number of the adapter that is meant, or what is not there.
+fn select(choice: &Choice, variable: Option<&str>, found: &[Adapter]) -> Result<usize, String> {
+    match (choice, variable) {
+        (Choice::Index(index), _) => (*index < found.len())
+            .then_some(*index)
+            .ok_or_else(|| format!("there is no gpu:{index}")),
+        (Choice::Name(name), _) => {
+            named(name, found).ok_or_else(|| format!("no GPU is called {name:?}"))
+        }
+        (Choice::Best, Some(name)) => named(name, found)
+            .ok_or_else(|| format!("no GPU is called {name:?}, which WGPU_ADAPTER_NAME asks for")),
+        (Choice::Best, None) => {
+            best(found).ok_or_else(|| "there is no hardware GPU that can be used".into())
+        }
     }
+}
+
+/// An adapter whose name holds this text: the first that Kiln can use, or else the first.
+fn named(name: &str, found: &[Adapter]) -> Option<usize> {
+    let name = name.to_lowercase();
+    let mut places: Vec<usize> = (0..found.len())
+        .filter(|&at| found[at].name.to_lowercase().contains(&name))
+        .collect();
+    places.sort_by_key(|&at| found[at].lacks.is_some());
+    places.first().copied()
 }
 
 /// The first adapter of the best kind that Kiln can use.
@@ -242,4 +239,111 @@ fn best(found: &[Adapter]) -> Option<usize> {
     ["discrete", "integrated", "virtual", "other"]
         .into_iter()
         .find_map(usable)
+}
+
+/// The adapter that is meant.
+pub(crate) fn choose(choice: &Choice) -> Result<(wgpu::Adapter, Adapter), Error> {
+    let adapters = enumerate(&instance());
+    let found: Vec<Adapter> = adapters.iter().map(Adapter::new).collect();
+    let variable = std::env::var("WGPU_ADAPTER_NAME").ok();
+    let variable = variable.as_deref().filter(|name| !name.is_empty());
+    let index = match select(choice, variable, &found) {
+        Ok(index) => index,
+        Err(wanted) => return Err(Error::NoAdapter { wanted, found }),
+    };
+    let mut pairs: Vec<_> = adapters.into_iter().zip(found).collect();
+    let (adapter, about) = pairs.swap_remove(index);
+    match &about.lacks {
+        Some(lacks) => Err(Error::Lacks {
+            adapter: about.to_string(),
+            lacks: lacks.clone(),
+        }),
+        None => Ok((adapter, about)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(name: &str, kind: &'static str, lacks: Option<&str>) -> Adapter {
+        Adapter {
+            name: name.into(),
+            backend: "Vulkan".into(),
+            driver: String::new(),
+            software: kind == "software",
+            kind,
+            buffer: 1 << 30,
+            binding: 1 << 30,
+            subgroup: (32, 32),
+            f16: true,
+            matrices: vec![16],
+            lacks: lacks.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn the_best_adapter_is_hardware_that_can_be_used() {
+        let mut found = vec![
+            adapter("llvmpipe", "software", None),
+            adapter("UHD 630", "integrated", None),
+            adapter("Old Card", "discrete", Some("256 threads are needed")),
+        ];
+        let best = |found: &[Adapter]| select(&Choice::Best, None, found);
+        assert_eq!(best(&found), Ok(1));
+        found.push(adapter("New Card", "discrete", None));
+        assert_eq!(best(&found), Ok(3));
+        assert!(best(&found[..1]).is_err());
+        assert!(best(&[]).is_err());
+    }
+
+    #[test]
+    fn a_name_or_a_number_chooses_software_too() {
+        let found = [
+            adapter("New Card", "discrete", Some("it is too new")),
+            adapter("New Card", "discrete", None),
+            adapter("llvmpipe (LLVM 15)", "software", None),
+        ];
+        let name = |name: &str| select(&Choice::Name(name.into()), None, &found);
+        assert_eq!(name("LLVMpipe"), Ok(2));
+        assert_eq!(name("new"), Ok(1));
+        assert!(name("abacus").unwrap_err().contains("\"abacus\""));
+        let index = |index| select(&Choice::Index(index), Some("new"), &found);
+        assert_eq!(index(2), Ok(2));
+        assert_eq!(index(0), Ok(0));
+        assert!(index(3).unwrap_err().contains("gpu:3"));
+    }
+
+    #[test]
+    fn the_variable_says_which_one_is_best() {
+        let found = [
+            adapter("New Card", "discrete", None),
+            adapter("llvmpipe", "software", None),
+        ];
+        let best = |variable| select(&Choice::Best, Some(variable), &found);
+        assert_eq!(best("pipe"), Ok(1));
+        assert!(best("abacus").unwrap_err().contains("WGPU_ADAPTER_NAME"));
+        assert_eq!(
+            select(&Choice::Name("new".into()), Some("pipe"), &found),
+            Ok(0)
+        );
+    }
+
+    #[test]
+    fn an_error_says_what_there_is() {
+        let found = vec![
+            adapter("llvmpipe", "software", None),
+            adapter("Old Card", "discrete", Some("it is too old")),
+        ];
+        let wanted = select(&Choice::Best, None, &found).unwrap_err();
+        let told = Error::NoAdapter { wanted, found }.to_string();
+        for words in [
+            "no hardware GPU",
+            "gpu:0 is llvmpipe (Vulkan, software);",
+            "gpu:1 is Old Card (Vulkan, discrete), which cannot be used: it is too old",
+            "only when it is named",
+        ] {
+            assert!(told.contains(words), "{words:?} is not in: {told}");
+        }
+    }
 }

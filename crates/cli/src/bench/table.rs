@@ -9,7 +9,7 @@ const HEAD: [&str; 7] = [
 ];
 
 /// The widths of the columns; the first and `test` are wide because names are.
-const WIDTHS: [usize; 7] = [24, 10, 10, 7, 7, 16, 20];
+const WIDTHS: [usize; 7] = [27, 10, 10, 7, 7, 16, 20];
 
 fn line(cells: [&str; 7]) -> String {
     let mut line = String::new();
@@ -41,13 +41,14 @@ pub(super) fn head() -> String {
 pub(super) fn row(bed: &Bed, row: &Row) -> String {
     let size = output::size(bed.model.weight_bytes() as u64);
     let parameters = output::count(bed.parameters);
-    let threads = bed.threads.to_string();
+    let threads = bed.machine.threads;
+    let threads = threads.map_or("-".into(), |threads| threads.to_string());
     let rate = format!("{:.2} ± {:.2}", row.mean(), row.deviation());
     line([
         &bed.name,
         &size,
         &parameters,
-        "CPU",
+        &bed.machine.backend,
         &threads,
         &row.test,
         &rate,
@@ -73,8 +74,9 @@ pub(super) fn json(bed: &Bed, rows: &[Row]) -> Value {
             "bytes": bed.model.weight_bytes(),
             "parameters": bed.parameters,
         },
-        "device": bed.model.device().to_string(),
-        "threads": bed.threads,
+        "device": bed.machine.device.to_string(),
+        "backend": bed.machine.backend,
+        "threads": bed.machine.threads,
         "load_s": bed.load.as_secs_f64(),
         "peak_memory_bytes": machine::peak_memory(),
         "results": results.collect::<Value>(),
@@ -92,6 +94,7 @@ fn per_token(tokens: &Tokens) -> Value {
     json!({
         "build_us": median(&tokens.build),
         "host_us": median(&tokens.host),
+        "encode_us": (!tokens.encode.is_empty()).then(|| median(&tokens.encode)),
         "nodes": each(nodes, tokens),
         "steps": each(steps, tokens),
         "copies": each(copies, tokens),
@@ -107,33 +110,40 @@ fn each(count: u64, tokens: &Tokens) -> f64 {
 
 /// What the table has no column for, on standard error.
 pub(super) fn remarks(bed: &Bed, rows: &[Row]) {
-    output::say(format_args!("device: {}", bed.model.device()));
+    output::say(format_args!("device: {}", bed.machine.device));
     output::say(format_args!("load: {:.3} s", bed.load.as_secs_f64()));
     for row in rows {
         if let Some(tokens) = &row.tokens {
-            let per = |count| each(count, tokens);
-            let Counts {
-                nodes,
-                steps,
-                copies,
-                misses,
-                allocations,
-            } = tokens.counts;
-            output::say(format_args!(
-                "{}: of a token's time {:.1} µs are the host's ({:.1} µs to build the graph); per \
-                 token {} nodes, {} steps, {} copies, {} misses, {} allocations",
-                row.test,
-                median(&tokens.host),
-                median(&tokens.build),
-                per(nodes),
-                per(steps),
-                per(copies),
-                per(misses),
-                per(allocations),
-            ));
+            output::say(remark(&row.test, tokens));
         }
     }
     if let Some(bytes) = machine::peak_memory() {
         output::say(format_args!("peak memory: {} MB", bytes / 1_000_000));
     }
+}
+
+fn remark(test: &str, tokens: &Tokens) -> String {
+    let per = |count| each(count, tokens);
+    let Counts {
+        nodes,
+        steps,
+        copies,
+        misses,
+        allocations,
+    } = tokens.counts;
+    let encode = match tokens.encode.is_empty() {
+        true => String::new(),
+        false => format!(", {:.1} µs to encode and queue it", median(&tokens.encode)),
+    };
+    format!(
+        "{test}: of a token's time {:.1} µs are the host's ({:.1} µs to build the graph{encode}); \
+         per token {} nodes, {} steps, {} copies, {} misses, {} allocations",
+        median(&tokens.host),
+        median(&tokens.build),
+        per(nodes),
+        per(steps),
+        per(copies),
+        per(misses),
+        per(allocations),
+    )
 }

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{CONTEXT, text, tiny};
 use crate::process::{failed, json, keys, kiln, stderr, stdout, succeeded};
+use serde_json::Value;
 
 #[test]
 fn inspect_tells_what_a_directory_holds() {
@@ -117,6 +118,47 @@ fn bench_prints_a_row_for_each_test() {
         "--json",
     ]);
     failed(&beyond, 6, &["999", "300"]);
+}
+
+#[test]
+fn bench_makes_a_model_up() {
+    let arguments = [
+        "bench",
+        "--synthetic",
+        "135m",
+        "-p",
+        "2",
+        "-n",
+        "1",
+        "-r",
+        "1",
+        "--json",
+    ];
+    let object = json(&kiln(&[&arguments[..], &["--format", "q4g32"]].concat()));
+    assert_eq!(object["model"]["name"], "synthetic 135m, q4g32-bf16");
+    assert_eq!(object["model"]["parameters"], 134_515_008);
+    assert!(object["results"][1]["tok_s"].as_f64().unwrap() > 0.0);
+    assert_eq!(object["results"][1]["per_token"]["encode_us"], Value::Null);
+    let with = |more: &[&str]| kiln(&[&arguments[..], more].concat());
+    failed(
+        &with(&["--format", "q7"]),
+        2,
+        &["--format", "q4g32", "mxfp4"],
+    );
+    failed(&with(&["--format", "q4g128"]), 2, &["groups of 128", "576"]);
+    failed(&with(&["--model", "x"]), 2, &["--synthetic", "--model"]);
+    failed(
+        &kiln(&["bench", "--synthetic", "2b"]),
+        2,
+        &["135m", "1.1b", "7b"],
+    );
+    failed(&with(&["--format"]), 2, &["--format"]);
+    failed(&kiln(&["bench", "--format", "q4"]), 2, &["--synthetic"]);
+    failed(
+        &kiln(&["bench", "-m", "x", "--format", "q4"]),
+        2,
+        &["--format", "--model"],
+    );
 }
 
 #[test]

@@ -11,7 +11,11 @@
 
 mod checkpoint;
 mod convert;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod inspect;
+#[cfg(not(feature = "wgpu"))]
+mod no_gpu;
 mod process;
 mod refusals;
 mod run;

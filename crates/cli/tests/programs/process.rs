@@ -4,6 +4,16 @@ use serde_json::Value;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+/// What the environment can set.
+pub(crate) const VARIABLES: [&str; 6] = [
+    "KILN_DEVICE",
+    "KILN_THREADS",
+    "KILN_ISA",
+    "KILN_PLAN",
+    "WGPU_ADAPTER_NAME",
+    "WGPU_BACKEND",
+];
+
 /// One of the programs with arguments, and without the environment's own settings.
 pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
     let path = match name {
@@ -13,7 +23,7 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
         other => panic!("no program {other}"),
     };
     let mut command = Command::new(path);
-    for variable in ["KILN_DEVICE", "KILN_THREADS", "KILN_ISA", "KILN_PLAN"] {
+    for variable in VARIABLES {
         command.env_remove(variable);
     }
     command.args(arguments).stdin(Stdio::null());

@@ -8,16 +8,19 @@ use kiln_array::Result;
 /// Threads of a workgroup.
 const THREADS: usize = 64;
 
+/// Lines that a thread computes at most: with more, registers and compilers are strained.
+const LINES: usize = 2;
+
 /// Threads that add up through workgroup memory where there are no subgroups.
 const LANES: usize = 32;
 
 impl Lowering<'_> {
-    /// A subgroup for four columns of up to four lines.
+    /// A subgroup for four columns of one or two lines.
     pub(super) fn matvec(&mut self, part: &Part<'_>) -> Result<()> {
         let subgroup = self.context.subgroup.map(|lanes| lanes as usize);
         let lanes = subgroup.unwrap_or(LANES);
         let threads = THREADS.max(lanes);
-        let lines = part.lines().next_power_of_two().min(4);
+        let lines = part.lines().min(LINES);
         let kernel = Kernel::new("matvec")
             .set("XS", "vec4<u32>")
             .set("LINES", lines)

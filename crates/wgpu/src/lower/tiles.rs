@@ -37,13 +37,13 @@ impl Lowering<'_> {
     pub(super) fn matrices(&mut self, part: &Part<'_>, size: u32) -> Result<()> {
         let lanes = self.context.subgroup.unwrap_or(32);
         let kernel = Kernel::new("matmul_matrix")
-            .set("XS", "vec4<u32>")
+            .set("XS", "vec4<f16>")
+            .set("CODES", "vec4<f16>")
             .set("SIZE", size)
             .set("MATRICES", 32 / size)
             .set("DEPTHS", DEEP as u32 / size)
             .set("LANES", lanes)
             .set("THREADS", 4 * lanes);
-        let kernel = code_values(kernel, part.product.w.dtype);
         self.product(kernel, part, tiles(part, 64))
     }
 }

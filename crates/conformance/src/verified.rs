@@ -1,0 +1,366 @@
+//! A backend that is watched by another one: every step of every plan runs on both.
+
+use crate::{difference, numbers};
+use kiln_array::{
+    Backend, Buffer, DType, Error, Layout, Memory, Op, Operand, Part, Plan, Program, Result, Shape,
+    Slot, Spec, Step, Storage,
+};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// `backend`, whose every step is done again by `reference` with the same operands. A step whose
+/// results differ by more than rounding fails with its number, operation and operands. Slow: each
+/// step waits, and its operands are copied to the host.
+pub struct Verified<B> {
+    pair: Arc<Pair<B>>,
+}
+
+struct Pair<B> {
+    backend: B,
+    reference: Box<dyn Backend>,
+}
+
+/// A buffer of the watched backend, and what was loaded into it.
+struct Watched {
+    buffer: Buffer,
+    loaded: Option<Vec<Part>>,
+}
+
+impl Storage for Watched {
+    fn bytes(&self) -> usize {
+        self.buffer.0.bytes()
+    }
+
+    fn writable(&self) -> bool {
+        self.buffer.0.writable()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl<B: Backend> Verified<B> {
+    /// `backend`, watched by `reference`.
+    pub fn new(backend: B, reference: impl Backend + 'static) -> Verified<B> {
+        let reference = Box::new(reference);
+        Verified {
+            pair: Arc::new(Pair { backend, reference }),
+        }
+    }
+}
+
+impl<B: Backend> Pair<B> {
+    fn failed(&self, reason: String) -> Error {
+        Error::Device {
+            device: self.backend.to_string(),
+            reason,
+        }
+    }
+
+    fn watched<'b>(&self, buffer: &'b Buffer) -> Result<&'b Watched> {
+        let watched = buffer.0.as_any().downcast_ref();
+        watched.ok_or_else(|| self.failed("a buffer of another device".into()))
+    }
+}
+
+impl<B: Backend> fmt::Display for Verified<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pair { backend, reference } = &*self.pair;
+        write!(f, "{backend}, verified by {reference}")
+    }
+}
+
+impl<B: Backend + 'static> Backend for Verified<B> {
+    fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
+        self.pair.backend.supports(op, inputs)
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        Ok(Buffer(Arc::new(Watched {
+            buffer: self.pair.backend.alloc(bytes)?,
+            loaded: None,
+        })))
+    }
+
+    fn load(&self, spec: &Spec, rows: Vec<Part>) -> Result<Buffer> {
+        Ok(Buffer(Arc::new(Watched {
+            buffer: self.pair.backend.load(spec, rows.clone())?,
+            loaded: Some(rows),
+        })))
+    }
+
+    fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
+        let watched = self.pair.watched(buffer)?;
+        self.pair.backend.read(&watched.buffer, from, out)
+    }
+
+    fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
+        let pair = self.pair.clone();
+        let temporary = |slot: &Slot| match slot {
+            Slot::External(_) => Ok(None),
+            Slot::Temporary { bytes } => self.alloc(*bytes).map(Some),
+        };
+        let steps = (0..).zip(&plan.steps);
+        let steps = steps.map(|(number, step)| Twin::new(&pair, plan, number, step));
+        Ok(Box::new(Compiled {
+            steps: steps.collect::<Result<_>>()?,
+            temporaries: plan.slots.iter().map(temporary).collect::<Result<_>>()?,
+            pair: self.pair.clone(),
+        }))
+    }
+
+    fn memory(&self) -> Memory {
+        self.pair.backend.memory()
+    }
+}
+
+struct Compiled<B> {
+    pair: Arc<Pair<B>>,
+    steps: Vec<Twin>,
+    /// The plan's slots, as far as they are not external.
+    temporaries: Vec<Option<Buffer>>,
+}
+
+/// A step as a plan of its own, for both backends.
+struct Twin {
+    name: String,
+    own: Box<dyn Program>,
+    reference: Box<dyn Program>,
+    /// The plan's slots that are the step's, and what they hold; the result's last.
+    slots: Vec<(u32, Spec)>,
+    output: Operand,
+    /// Whether the result lies where the first operand does.
+    updates: bool,
+}
+
+impl Twin {
+    fn new<B: Backend>(pair: &Pair<B>, plan: &Plan, number: usize, step: &Step) -> Result<Twin> {
+        let mut slots: Vec<(u32, Spec)> = Vec::new();
+        for operand in step.inputs.iter().chain([&step.output]) {
+            if !slots.iter().any(|(slot, _)| *slot == operand.slot) {
+                slots.push((operand.slot, spec(plan, operand.slot)));
+            }
+        }
+        let updates = step.op.updates();
+        let externals = |count: usize| {
+            let slots = slots.iter().map(|(_, spec)| Slot::External(*spec));
+            let result = Slot::External(step.output.spec());
+            slots.chain(vec![result; count]).collect::<Vec<Slot>>()
+        };
+        let place = |operand: &Operand| {
+            let at = slots.iter().position(|(slot, _)| *slot == operand.slot);
+            Operand {
+                slot: at.unwrap_or(0) as u32,
+                ..*operand
+            }
+        };
+        let own = Step {
+            op: step.op.clone(),
+            inputs: step.inputs.iter().map(place).collect(),
+            output: place(&step.output),
+        };
+        // What the reference is given it may not write to, so its result lies elsewhere.
+        let result = Operand {
+            slot: slots.len() as u32,
+            layout: Layout::contiguous(step.output.layout.shape()),
+            ..step.output
+        };
+        let mut twin = own.clone();
+        twin.output = result;
+        let mut steps = Vec::new();
+        if updates {
+            steps.push(Step {
+                op: Op::Copy,
+                inputs: vec![own.inputs[0]],
+                output: result,
+            });
+            twin.inputs[0] = result;
+        }
+        steps.push(twin);
+        let inputs: Vec<String> = step.inputs.iter().map(|i| i.spec().to_string()).collect();
+        Ok(Twin {
+            name: format!("step {number}, {} of {}", step.op.name(), inputs.join(" ")),
+            own: pair.backend.compile(&Plan {
+                steps: vec![own],
+                slots: externals(0),
+            })?,
+            reference: pair.reference.compile(&Plan {
+                steps,
+                slots: externals(1),
+            })?,
+            slots,
+            output: step.output,
+            updates,
+        })
+    }
+
+    fn run<B: Backend>(&self, pair: &Pair<B>, buffers: &[&Buffer]) -> Result<()> {
+        let (mut own, mut twins) = (Vec::new(), Vec::new());
+        for ((slot, spec), buffer) in self.slots.iter().zip(buffers) {
+            let watched = pair.watched(buffer)?;
+            own.push(watched.buffer.clone());
+            // What is only written is not read before.
+            let result = *slot == self.output.slot && !self.updates;
+            let parts = match &watched.loaded {
+                Some(parts) => parts.clone(),
+                None => {
+                    let mut bytes = vec![0; spec.bytes()];
+                    if !result {
+                        pair.backend.read(&watched.buffer, 0, &mut bytes)?;
+                    }
+                    let rows = spec.shape.first().copied().unwrap_or(1);
+                    vec![Part::plain(rows, bytes.into())]
+                }
+            };
+            twins.push(pair.reference.load(spec, parts)?);
+        }
+        let size = self.output.spec().bytes();
+        let result = pair.reference.alloc(size)?;
+        twins.push(result.clone());
+        self.own.run(&own)?;
+        self.reference.run(&twins)?;
+        let at = self.slots.iter().position(|(s, _)| *s == self.output.slot);
+        let (mut found, mut wanted) = (vec![0; size], vec![0; size]);
+        if let Some(at) = at {
+            pair.backend.read(&own[at], 0, &mut found)?;
+        }
+        pair.reference.read(&result, 0, &mut wanted)?;
+        let dtype = self.output.dtype;
+        let (found, wanted) = (
+            numbers::decode(dtype, &found),
+            numbers::decode(dtype, &wanted),
+        );
+        let (ulp, nmse) = difference(dtype, &found, &wanted);
+        if nmse <= bound(dtype) {
+            return Ok(());
+        }
+        Err(pair.failed(format!(
+            "{} differs from {}: normalised mean square error {nmse:.1e}, at most {ulp:.0} last places",
+            self.name, pair.reference
+        )))
+    }
+}
+
+/// What rounding explains of a normalised mean square error: a last place of a 16-bit dtype, the
+/// order of a long sum in f32. Integers are equal.
+fn bound(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 1e-8,
+        DType::F16 => 1e-6,
+        DType::BF16 => 5e-5,
+        _ => 0.0,
+    }
+}
+
+/// What a slot holds: of a temporary one only its size is known.
+fn spec(plan: &Plan, slot: u32) -> Spec {
+    match plan.slots.get(slot as usize) {
+        Some(Slot::External(spec)) => *spec,
+        Some(Slot::Temporary { bytes }) => Spec {
+            dtype: DType::U8,
+            shape: Shape::new(&[*bytes]).unwrap_or(Shape::SCALAR),
+        },
+        None => Spec {
+            dtype: DType::U8,
+            shape: Shape::SCALAR,
+        },
+    }
+}
+
+impl<B: Backend> Program for Compiled<B> {
+    fn run(&self, externals: &[Buffer]) -> Result<()> {
+        for step in &self.steps {
+            let buffer = |(slot, _): &(u32, Spec)| {
+                let own = self.temporaries.get(*slot as usize);
+                let found = own
+                    .and_then(Option::as_ref)
+                    .or_else(|| externals.get(*slot as usize));
+                found.ok_or_else(|| {
+                    self.pair
+                        .failed("a plan names memory that is not there".into())
+                })
+            };
+            let buffers: Vec<&Buffer> = step.slots.iter().map(buffer).collect::<Result<_>>()?;
+            step.run(&self.pair, &buffers)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_array::{Array, Device};
+    use kiln_cpu::Cpu;
+
+    /// A processor whose norm is wrong.
+    struct Wrong(Cpu);
+
+    impl fmt::Display for Wrong {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wrong")
+        }
+    }
+
+    impl Backend for Wrong {
+        fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
+            self.0.supports(op, inputs)
+        }
+        fn alloc(&self, bytes: usize) -> Result<Buffer> {
+            self.0.alloc(bytes)
+        }
+        fn load(&self, spec: &Spec, rows: Vec<Part>) -> Result<Buffer> {
+            self.0.load(spec, rows)
+        }
+        fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
+            self.0.read(buffer, from, out)
+        }
+        fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
+            let mut plan = plan.clone();
+            for step in &mut plan.steps {
+                if let Op::RmsNorm { eps } = &mut step.op {
+                    *eps = 0.1.into();
+                }
+            }
+            self.0.compile(&plan)
+        }
+        fn memory(&self) -> Memory {
+            self.0.memory()
+        }
+    }
+
+    fn cpu() -> Cpu {
+        Cpu::new(Default::default()).unwrap()
+    }
+
+    /// A softmax of a norm of a cache that is written in place.
+    fn result(device: &Device) -> Result<Vec<f32>> {
+        let mut cache = Array::zeroed(DType::F32, &[4, 8], device)?;
+        let rows: Vec<f32> = (0..16).map(|i| i as f32 / 7.0).collect();
+        let rows = Array::from_slice(&rows, &[2, 8], device)?;
+        let at = Array::from_slice(&[1u32, 3], &[2], device)?;
+        cache.write(0, &at, &(rows * 2.0)?)?;
+        let weight = Array::from_slice(&[1.0f32; 8], &[8], device)?;
+        let normal = cache.rms_norm(&weight, 1e-5)?;
+        normal.matmul(&normal)?.softmax()?.to_vec()
+    }
+
+    #[test]
+    fn what_is_right_passes_and_gives_the_same() {
+        let plain = Device::new(cpu());
+        let verified = Device::new(Verified::new(cpu(), cpu()));
+        assert_eq!(result(&verified).unwrap(), result(&plain).unwrap());
+    }
+
+    #[test]
+    fn the_first_step_that_differs_is_named() {
+        let device = Device::new(Verified::new(Wrong(cpu()), cpu()));
+        let error = result(&device).unwrap_err().to_string();
+        assert!(
+            error.contains("rms_norm of f32[4, 8] f32[8] differs"),
+            "{error}"
+        );
+    }
+}
