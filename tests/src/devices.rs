@@ -87,19 +87,23 @@ pub fn gpu_poisoned() -> Vec<Device> {
     })
 }
 
+/// A GPU with these options, if there is to be one.
+pub fn gpu_with(options: kiln_wgpu::Options) -> Vec<Device> {
+    gpu_backend(&options).map(Device::new).into_iter().collect()
+}
+
 /// A GPU: the best hardware, else the first software adapter. None where `KILN_NO_GPU` is 1.
 #[allow(clippy::panic, reason = "without a device there is no test")]
-pub fn gpu_with(options: kiln_wgpu::Options) -> Vec<Device> {
+pub fn gpu_backend(options: &kiln_wgpu::Options) -> Option<kiln_wgpu::Gpu> {
     if std::env::var("KILN_NO_GPU").is_ok_and(|v| v == "1") {
-        return Vec::new();
+        return None;
     }
     let first = kiln_wgpu::Options {
         adapter: kiln_wgpu::Choice::Index(0),
         ..options.clone()
     };
-    let device = kiln_wgpu::device(&options).or_else(|_| kiln_wgpu::device(&first));
-    match device {
-        Ok(device) => vec![device],
+    match kiln_wgpu::Gpu::new(options).or_else(|_| kiln_wgpu::Gpu::new(&first)) {
+        Ok(gpu) => Some(gpu),
         Err(error) => panic!("no GPU to test on, and KILN_NO_GPU is not 1: {error}"),
     }
 }

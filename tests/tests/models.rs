@@ -22,7 +22,7 @@ fn every_device() -> Vec<Device> {
         devices::best(),
         devices::each_isa(),
         devices::plain(),
-        devices::decomposed(),
+        [devices::decomposed(), devices::gpu()].concat(),
     ]
     .concat()
 }

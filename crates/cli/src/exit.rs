@@ -45,7 +45,7 @@ const CODES: [(u8, &str); 10] = [
 ];
 
 /// Environment variables that are not the default of an option.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("KILN_DEVICE", "the default of --device"),
     ("KILN_THREADS", "the default of --threads"),
     (
@@ -55,6 +55,10 @@ const VARIABLES: [(&str, &str); 6] = [
     (
         "KILN_PLAN",
         "1 prints every plan that is compiled to standard error",
+    ),
+    (
+        "KILN_VERIFY",
+        "1 does every step on the processor, too, and stops at the first that differs",
     ),
     (
         "WGPU_ADAPTER_NAME",

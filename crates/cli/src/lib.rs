@@ -21,6 +21,7 @@ mod machine;
 mod output;
 mod progress;
 mod run;
+mod selftest;
 mod timed;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -41,6 +42,7 @@ enum Task {
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
     Devices(devices::Devices),
+    Selftest(selftest::Selftest),
 }
 
 /// The program `kiln`.
@@ -51,6 +53,7 @@ pub fn kiln() -> ExitCode {
         Task::Inspect(task) => inspect::inspect(&task),
         Task::Bench(task) => bench::bench(&task),
         Task::Devices(task) => devices::devices(&task),
+        Task::Selftest(task) => selftest::selftest(&task),
     })
 }
 

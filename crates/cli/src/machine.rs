@@ -5,6 +5,7 @@ use crate::timed::{Clock, Timed};
 use clap::Args;
 use kiln::{CpuOptions, Device};
 use kiln_array::{Backend, Observer, Options};
+use kiln_conformance::Verified;
 use kiln_cpu::Cpu;
 use std::str::FromStr;
 
@@ -20,7 +21,7 @@ pub(crate) struct Machine {
 }
 
 /// How to use the processor.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Threads {
     /// Threads of the cpu [default: the physical cores that may be used]
     #[arg(long, value_name = "N", env = "KILN_THREADS")]
@@ -94,6 +95,11 @@ impl Machine {
                 (gpu, driver, None)
             }
         };
+        let backend: Box<dyn Backend> = if asked("KILN_VERIFY") {
+            Box::new(Verified::new(backend, Box::new(self.reference()?)))
+        } else {
+            backend
+        };
         let clock = Clock::default();
         Ok(Opened {
             device: device(Timed {
@@ -107,11 +113,27 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// What watches the device where `KILN_VERIFY` asks for it: the processor; of a processor, its
+    /// plainest instructions.
+    fn reference(&self) -> anyhow::Result<Cpu> {
+        let isa = (self.device == Place::Cpu).then_some("scalar");
+        Ok(Cpu::new(CpuOptions {
+            isa,
+            ..CpuOptions::default()
+        })?)
+    }
+}
+
+/// Whether an environment variable asks for something.
+fn asked(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|v| !v.is_empty() && v != "0")
+}
+
 /// A device that prints the plans it compiles where `KILN_PLAN` asks for it.
 fn device(backend: impl Backend + 'static) -> Device {
-    let wanted = std::env::var_os("KILN_PLAN").is_some_and(|v| !v.is_empty() && v != "0");
     let observer: Option<Observer> =
-        wanted.then(|| -> Observer { Box::new(|plan| crate::output::say(plan)) });
+        asked("KILN_PLAN").then(|| -> Observer { Box::new(|plan| crate::output::say(plan)) });
     Device::with(backend, Options::default(), observer)
 }
 

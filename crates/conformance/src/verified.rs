@@ -12,12 +12,12 @@ use std::sync::Arc;
 /// `backend`, whose every step is done again by `reference` with the same operands. A step whose
 /// results differ by more than rounding fails with its number, operation and operands. Slow: each
 /// step waits, and its operands are copied to the host.
-pub struct Verified<B> {
-    pair: Arc<Pair<B>>,
+pub struct Verified {
+    pair: Arc<Pair>,
 }
 
-struct Pair<B> {
-    backend: B,
+struct Pair {
+    backend: Box<dyn Backend>,
     reference: Box<dyn Backend>,
 }
 
@@ -41,17 +41,16 @@ impl Storage for Watched {
     }
 }
 
-impl<B: Backend> Verified<B> {
+impl Verified {
     /// `backend`, watched by `reference`.
-    pub fn new(backend: B, reference: impl Backend + 'static) -> Verified<B> {
-        let reference = Box::new(reference);
+    pub fn new(backend: Box<dyn Backend>, reference: Box<dyn Backend>) -> Verified {
         Verified {
             pair: Arc::new(Pair { backend, reference }),
         }
     }
 }
 
-impl<B: Backend> Pair<B> {
+impl Pair {
     fn failed(&self, reason: String) -> Error {
         Error::Device {
             device: self.backend.to_string(),
@@ -65,14 +64,14 @@ impl<B: Backend> Pair<B> {
     }
 }
 
-impl<B: Backend> fmt::Display for Verified<B> {
+impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Pair { backend, reference } = &*self.pair;
         write!(f, "{backend}, verified by {reference}")
     }
 }
 
-impl<B: Backend + 'static> Backend for Verified<B> {
+impl Backend for Verified {
     fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
         self.pair.backend.supports(op, inputs)
     }
@@ -116,8 +115,8 @@ impl<B: Backend + 'static> Backend for Verified<B> {
     }
 }
 
-struct Compiled<B> {
-    pair: Arc<Pair<B>>,
+struct Compiled {
+    pair: Arc<Pair>,
     steps: Vec<Twin>,
     /// The plan's slots, as far as they are not external.
     temporaries: Vec<Option<Buffer>>,
@@ -136,7 +135,7 @@ struct Twin {
 }
 
 impl Twin {
-    fn new<B: Backend>(pair: &Pair<B>, plan: &Plan, number: usize, step: &Step) -> Result<Twin> {
+    fn new(pair: &Pair, plan: &Plan, number: usize, step: &Step) -> Result<Twin> {
         let mut slots: Vec<(u32, Spec)> = Vec::new();
         for operand in step.inputs.iter().chain([&step.output]) {
             if !slots.iter().any(|(slot, _)| *slot == operand.slot) {
@@ -196,7 +195,7 @@ impl Twin {
         })
     }
 
-    fn run<B: Backend>(&self, pair: &Pair<B>, buffers: &[&Buffer]) -> Result<()> {
+    fn run(&self, pair: &Pair, buffers: &[&Buffer]) -> Result<()> {
         let (mut own, mut twins) = (Vec::new(), Vec::new());
         for ((slot, spec), buffer) in self.slots.iter().zip(buffers) {
             let watched = pair.watched(buffer)?;
@@ -269,7 +268,7 @@ fn spec(plan: &Plan, slot: u32) -> Spec {
     }
 }
 
-impl<B: Backend> Program for Compiled<B> {
+impl Program for Compiled {
     fn run(&self, externals: &[Buffer]) -> Result<()> {
         for step in &self.steps {
             let buffer = |(slot, _): &(u32, Spec)| {
@@ -350,13 +349,13 @@ mod tests {
     #[test]
     fn what_is_right_passes_and_gives_the_same() {
         let plain = Device::new(cpu());
-        let verified = Device::new(Verified::new(cpu(), cpu()));
+        let verified = Device::new(Verified::new(Box::new(cpu()), Box::new(cpu())));
         assert_eq!(result(&verified).unwrap(), result(&plain).unwrap());
     }
 
     #[test]
     fn the_first_step_that_differs_is_named() {
-        let device = Device::new(Verified::new(Wrong(cpu()), cpu()));
+        let device = Device::new(Verified::new(Box::new(Wrong(cpu())), Box::new(cpu())));
         let error = result(&device).unwrap_err().to_string();
         assert!(
             error.contains("rms_norm of f32[4, 8] f32[8] differs"),

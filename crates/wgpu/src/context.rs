@@ -30,12 +30,45 @@ impl Facts {
     }
 }
 
+/// What a GPU has been asked to do since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Kernels launched.
+    pub dispatches: u64,
+    /// Lists of commands handed to the driver.
+    pub submissions: u64,
+    /// Results brought to the host.
+    pub reads: u64,
+    /// Bind groups made: none in steady decoding.
+    pub bind_groups: u64,
+    /// Buffers for results on their way to the host made: none in steady decoding.
+    pub staging: u64,
+    /// Pipelines compiled.
+    pub pipelines: u64,
+}
+
+/// The running counts of a GPU; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Counter(Arc<Mutex<Counts>>);
+
+impl Counter {
+    /// The counts so far.
+    pub fn read(&self) -> Counts {
+        *lock(&self.0)
+    }
+
+    pub(crate) fn add(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.0));
+    }
+}
+
 /// The device and what its programs share.
 pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) about: Adapter,
     pub(crate) facts: Facts,
+    pub(crate) counter: Counter,
     /// Workgroups in one dimension.
     pub(crate) groups: u32,
     /// What offsets of parameters are multiples of.
@@ -129,6 +162,7 @@ impl Context {
             queue,
             about,
             facts,
+            counter: Counter::default(),
             groups: limits.max_compute_workgroups_per_dimension,
             alignment: limits.min_uniform_buffer_offset_alignment.max(16),
             poison: options.poison,
@@ -200,6 +234,7 @@ impl Context {
             return Err(refused(error.to_string()));
         }
         self.check()?;
+        self.counter.add(|counts| counts.pipelines += 1);
         lock(&self.pipelines).insert(kernel.clone(), pipeline.clone());
         Ok(pipeline)
     }

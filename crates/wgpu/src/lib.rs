@@ -18,7 +18,7 @@ mod source;
 pub use adapter::{Adapter, Choice, Error, adapters};
 
 use context::Context;
-pub use context::Facts;
+pub use context::{Counter, Counts, Facts};
 use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Result, Spec};
 use memory::{Pool, Stored};
 use read::Staging;
@@ -104,6 +104,12 @@ impl Gpu {
     /// The adapter.
     pub fn adapter(&self) -> &Adapter {
         &self.shared.context.about
+    }
+
+    /// What it has been asked to do. The counter goes on counting when the backend has become a
+    /// device.
+    pub fn counter(&self) -> Counter {
+        self.shared.context.counter.clone()
     }
 
     /// The number of lanes in a subgroup, where kernels use subgroups.

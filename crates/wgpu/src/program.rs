@@ -141,6 +141,7 @@ impl Compiled {
         while at < self.launches.len() {
             if at > 0 {
                 context.queue.submit([encoder.finish()]);
+                context.counter.add(|counts| counts.submissions += 1);
                 encoder = begin();
             }
             let mut work = 0;
@@ -176,6 +177,7 @@ impl Compiled {
 
     fn bind(&self, raws: &[&Raw]) -> wgpu::BindGroup {
         let context = &self.shared.context;
+        context.counter.add(|counts| counts.bind_groups += 1);
         let entries: Vec<_> = (0u32..)
             .zip(raws)
             .map(|(binding, raw)| wgpu::BindGroupEntry {
@@ -245,6 +247,10 @@ impl Program for Compiled {
         }
         let staged = (bytes > 0).then(|| shared.staging.take(bytes, &mut encoder, &copies));
         let index = shared.context.queue.submit([encoder.finish()]);
+        shared.context.counter.add(|counts| {
+            counts.submissions += 1;
+            counts.dispatches += self.launches.len() as u64;
+        });
         if let Some(staged) = staged {
             staged.submitted(index);
             for (stored, at) in places {

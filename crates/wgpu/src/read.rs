@@ -48,6 +48,7 @@ impl Staging {
         let size = bytes.next_power_of_two().max(256);
         let kept = lock(&self.free).get_mut(&size).and_then(Vec::pop);
         let buffer = kept.unwrap_or_else(|| {
+            self.context.counter.add(|counts| counts.staging += 1);
             self.context.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
                 size,
@@ -84,6 +85,7 @@ impl Staged {
     /// Waits for the copy and hands out `out.len()` bytes from byte `from` on.
     pub(crate) fn read_from(&self, from: usize, out: &mut [u8]) -> Result<()> {
         let context = &self.staging.context;
+        context.counter.add(|counts| counts.reads += 1);
         let start = Instant::now();
         while self.state.load(Ordering::Acquire) == PENDING {
             let poll = if start.elapsed() < SPIN {
@@ -139,6 +141,7 @@ pub(crate) fn read(staging: &Arc<Staging>, raw: &Raw, from: usize, out: &mut [u8
         let copy = [(raw, aligned as u64, bytes)];
         let staged = staging.take(bytes, &mut encoder, &copy);
         staged.submitted(context.queue.submit([encoder.finish()]));
+        context.counter.add(|counts| counts.submissions += 1);
         staged.read_from(start - aligned, out)?;
     }
     context.check()
