@@ -102,7 +102,7 @@ fn lacks(limits: &wgpu::Limits) -> Option<String> {
         (
             "storage buffers in a kernel",
             limits.max_storage_buffers_per_shader_stage,
-            8,
+            9,
         ),
         (
             "threads in a workgroup",
