@@ -25,6 +25,10 @@ pub trait Case: Debug + Clone + 'static {
     fn expected(&self) -> Expected;
 }
 
+/// A GPU runs one of so many random cases of each subject: every one waits for it, and software
+/// drivers are slow.
+const GPU_SHARE: u32 = 10;
+
 /// How many cases to run where `usual` is the number for this machine's patience. `PROPTEST_CASES`
 /// is read as a percentage of it, so 100 changes nothing.
 pub fn cases(usual: u32) -> u32 {
@@ -32,6 +36,16 @@ pub fn cases(usual: u32) -> u32 {
         .ok()
         .and_then(|v| v.parse::<u32>().ok());
     (usual * variable.unwrap_or(100)).div_ceil(100).max(1)
+}
+
+/// Every how many subjects one is run: `KILN_PART`, or 1. For devices whose kernels take long to
+/// compile.
+fn part() -> usize {
+    std::env::var("KILN_PART")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(1)
+        .max(1)
 }
 
 /// The seed of all random cases: `KILN_SEED`, or 1.
@@ -106,9 +120,14 @@ pub fn check<C: Case>(devices: fn() -> Vec<Device>) {
         numbers::for_gpu(on_gpu(&device));
         // A kernel that panics breaks its device; the search for a smaller case needs a whole one.
         let current = RefCell::new(device);
-        for subject in C::subjects() {
+        for subject in C::subjects().into_iter().step_by(part()) {
             let what = format!("{} {subject:?} on {}", name::<C>(), current.borrow());
-            run(&what, C::CASES, &C::any(subject), |case| {
+            let count = if numbers::are_for_gpu() {
+                C::CASES.div_ceil(GPU_SHARE)
+            } else {
+                C::CASES
+            };
+            run(&what, count, &C::any(subject), |case| {
                 let device = current.borrow().clone();
                 let guard = Renew(|| current.replace(devices().swap_remove(n)));
                 verify(case, &device).inspect(|()| std::mem::forget(guard))
