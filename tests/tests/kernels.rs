@@ -1,6 +1,8 @@
 //! Every kernel in every variant, translated for Metal and Vulkan without either: what the
 //! conformance list lowers to, for devices with and without subgroups and matrices.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+
 use kiln_array::{Options, Plan};
 use kiln_tests::devices;
 use kiln_wgpu::Facts;
