@@ -125,7 +125,9 @@ fn wild_float(dtype: DType, random: &mut Random) -> f64 {
         10 => 2f64.powi(31),
         11 => 2f64.powi(32),
         12 => random.between(0.0, 5e9),
-        13..16 => random.between(-126.0, 127.0).exp2(),
+        // Half way between two numbers of f16, subnormal or not.
+        13 => (random.below(4096) as f64 + 0.5) * 2f64.powi(-24),
+        14..16 => random.between(-126.0, 127.0).exp2(),
         16..18 => random.between(80.0, 110.0),
         _ => random.between(0.0, 8.0),
     }

@@ -21,12 +21,38 @@ pub(crate) struct Raw {
     pool: Arc<Pool>,
 }
 
-/// Free buffers by size.
+/// Bytes of free buffers that are kept for the next need.
+const SPARE: u64 = 512 << 20;
+
+/// A pool of buffers.
 pub(crate) struct Pool {
     context: Arc<Context>,
-    free: Mutex<HashMap<u64, Vec<(u64, wgpu::Buffer)>>>,
+    free: Mutex<Free>,
     next: AtomicU64,
     memory: Mutex<Memory>,
+}
+
+/// Free buffers by size, with their numbers.
+#[derive(Default)]
+struct Free {
+    buffers: HashMap<u64, Vec<(u64, wgpu::Buffer)>>,
+    bytes: u64,
+}
+
+impl Free {
+    fn take(&mut self, size: u64) -> Option<(u64, wgpu::Buffer)> {
+        let found = self.buffers.get_mut(&size)?.pop()?;
+        self.bytes -= size;
+        Some(found)
+    }
+
+    /// Keeps a buffer, unless there is enough already.
+    fn put(&mut self, size: u64, buffer: (u64, wgpu::Buffer)) {
+        if self.bytes + size <= SPARE {
+            self.bytes += size;
+            self.buffers.entry(size).or_default().push(buffer);
+        }
+    }
 }
 
 /// Sizes in steps of an eighth of a power of two, so that a freed buffer soon fits another need.
@@ -49,7 +75,7 @@ impl Pool {
     /// A buffer of at least this many bytes, with undefined contents.
     pub(crate) fn take(self: &Arc<Pool>, bytes: usize) -> Result<Raw> {
         let size = class(bytes);
-        let kept = lock(&self.free).get_mut(&size).and_then(Vec::pop);
+        let kept = lock(&self.free).take(size);
         let fresh = kept.is_none();
         let (id, buffer) = match kept {
             Some(kept) => kept,
@@ -111,7 +137,7 @@ impl Pool {
         if let Some(buffer) = try_create() {
             return Ok(buffer);
         }
-        lock(&self.free).clear();
+        *lock(&self.free) = Free::default();
         // Buffers are freed once the work that used them is done.
         let _ = context.device.poll(wgpu::PollType::wait_indefinitely());
         try_create().ok_or_else(no_room)
@@ -129,10 +155,8 @@ pub(crate) const POISON: u8 = 0xff;
 impl Drop for Raw {
     fn drop(&mut self) {
         lock(&self.pool.memory).bytes -= class(self.bytes) as usize;
-        lock(&self.pool.free)
-            .entry(class(self.bytes))
-            .or_default()
-            .push((self.id, self.buffer.clone()));
+        let buffer = (self.id, self.buffer.clone());
+        lock(&self.pool.free).put(class(self.bytes), buffer);
     }
 }
 

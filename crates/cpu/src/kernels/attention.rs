@@ -128,6 +128,10 @@ impl Attention {
 
     /// The innermost elements of a view at `at` of its first two axes, in f32.
     fn vector(&self, memory: &Memory<'_>, of: &Operand, at: [usize; 2], out: &mut [f32]) {
+        // Vectors of no elements may lie anywhere, also past the end.
+        if out.is_empty() {
+            return;
+        }
         let strides = of.layout.strides();
         let start = of.layout.offset() + at[0] * strides[0] + at[1] * strides[1];
         let bytes = memory.read(of.slot);
@@ -199,7 +203,8 @@ impl Attention {
         Some(Strided {
             dtype: of.dtype,
             bytes,
-            stride: of.dtype.row_bytes(strides[1]),
+            // Rows of no elements may lie anywhere, also past the end.
+            stride: of.dtype.row_bytes(strides[1]) * usize::from(shape[2] > 0),
         })
     }
 
@@ -304,8 +309,8 @@ impl Attention {
 
 impl Kernel for Attention {
     fn units(&self) -> usize {
-        let Sizes { t, h, .. } = self.sizes();
-        if t == 0 {
+        let Sizes { t, h, e, .. } = self.sizes();
+        if t * e == 0 {
             0
         } else {
             h / self.unit.0 * t.div_ceil(self.unit.1)
