@@ -55,7 +55,7 @@ fn devices() -> Vec<(String, Device)> {
             ..base.clone()
         },
         Options {
-            binding: Some(64 << 10),
+            binding: Some(68 << 10),
             ..base
         },
     ];
