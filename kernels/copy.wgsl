@@ -9,18 +9,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-//#include bits NAME=x WIDTH=$WIDTH
-
-fn element(at: u32) -> u32 {
-    let i = min(at, p.count - 1u);
-    let i3 = i % p.d3;
-    let r3 = i / p.d3;
-    let i2 = r3 % p.d2;
-    let r2 = r3 / p.d2;
-    let i1 = r2 % p.d1;
-    let i0 = r2 / p.d1;
-    return bits_x(p.start + i0 * p.s0 + i1 * p.s1 + i2 * p.s2 + i3 * p.s3);
-}
+//#include strided
+//#include packed
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -30,12 +20,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (first >= p.count) {
         return;
     }
-//#if $WIDTH == 4
-    y[w] = element(first);
-//#elif $WIDTH == 2
-    y[w] = element(first) | (element(first + 1u) << 16u);
-//#else
-    y[w] = element(first) | (element(first + 1u) << 8u) | (element(first + 2u) << 16u)
-        | (element(first + 3u) << 24u);
-//#endif
+    y[w] = packed(first, p.count);
 }

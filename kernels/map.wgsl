@@ -26,9 +26,9 @@ struct Params {
 
 $BODY
 
-fn element(at: u32) -> $TYPE {
-    // What lies past the end is computed, too, from the last element: a word is stored whole.
-    let i = min(at, p.count - 1u);
+//#include rounded
+
+fn element(i: u32) -> $TYPE {
 //#if $STRIDED
     let i3 = i % p.d3;
     let r3 = i / p.d3;
@@ -58,11 +58,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (first >= p.count) {
         return;
     }
-//#if $PER == 1
-    y[w] = word(element(first));
-//#elif $PER == 2
-    y[w] = word(element(first), element(first + 1u));
-//#else
-    y[w] = word(element(first), element(first + 1u), element(first + 2u), element(first + 3u));
-//#endif
+    y[w] = rounded(first, p.count);
 }

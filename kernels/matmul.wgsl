@@ -4,8 +4,9 @@
 //#include load NAME=x DTYPE=$X
 //#include weight
 
-fn element(at: u32) -> $TYPE {
-    let i = min(at, p.count - 1u);
+//#include rounded
+
+fn element(i: u32) -> $TYPE {
     let column = i % p.n;
     let line = i / p.n;
     let row = p.row + line / p.t * p.batch + column;
@@ -32,11 +33,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     // Rows of y are whole words.
     let to = (first / p.n * p.width + p.column + first % p.n) / ${PER}u;
-//#if $PER == 1
-    y[to] = word(element(first));
-//#elif $PER == 2
-    y[to] = word(element(first), element(first + 1u));
-//#else
-    y[to] = word(element(first), element(first + 1u), element(first + 2u), element(first + 3u));
-//#endif
+    y[to] = rounded(first, p.count);
 }

@@ -13,8 +13,9 @@ struct Params {
 //#include load NAME=x DTYPE=$X
 //#include store DTYPE=$X
 
-fn element(at: u32) -> $TYPE {
-    let i = min(at, p.count - 1u);
+//#include rounded
+
+fn element(i: u32) -> $TYPE {
     var base = p.start + i / p.inner * p.length * p.inner + i % p.inner;
     if (p.length == 0u) {
         return $TYPE(0);
@@ -42,11 +43,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (first >= p.count) {
         return;
     }
-//#if $PER == 1
-    y[w] = word(element(first));
-//#elif $PER == 2
-    y[w] = word(element(first), element(first + 1u));
-//#else
-    y[w] = word(element(first), element(first + 1u), element(first + 2u), element(first + 3u));
-//#endif
+    y[w] = rounded(first, p.count);
 }

@@ -38,8 +38,9 @@ fn stored(row: u32, i: u32) -> u32 {
 }
 //#endif
 
-fn element(at: u32) -> u32 {
-    let i = min(at, p.count - 1u);
+//#include packed
+
+fn element(i: u32) -> u32 {
     let id = x[p.ids + i / p.k];
     if (id >= p.rows) {
         return p.missing;
@@ -62,12 +63,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
 //#endif
-//#if $WIDTH == 4
-    y[word] = element(first);
-//#elif $WIDTH == 2
-    y[word] = element(first) | (element(first + 1u) << 16u);
-//#else
-    y[word] = element(first) | (element(first + 1u) << 8u) | (element(first + 2u) << 16u)
-        | (element(first + 3u) << 24u);
-//#endif
+    y[word] = packed(first, p.count);
 }

@@ -85,6 +85,21 @@ impl Llama {
         self
     }
 
+    /// [`Llama::random`] whose layers are quantised to 4 bits, in groups of 32.
+    pub fn quantised(seed: u64) -> Llama {
+        let format = Format::affine(4, 32, DType::F16).unwrap();
+        let quantization = json!({"group_size": 32, "bits": 4});
+        let mut llama = Llama::random(seed).with("quantization", quantization);
+        let layers = llama.floats.keys().filter(|name| !name.contains("norm"));
+        let layers: Vec<String> = layers
+            .map(|name| name.trim_end_matches(".weight").into())
+            .collect();
+        llama
+            .formats
+            .extend(layers.into_iter().map(|layer| (layer, format)));
+        llama
+    }
+
     /// Writes `config.json` and `model.safetensors`, floats as `dtype`.
     pub fn write(&self, directory: &Path, dtype: DType) {
         fs::create_dir_all(directory).unwrap();

@@ -7,26 +7,17 @@
     reason = "a failed test panics"
 )]
 
-use kiln_array::{DType, Format};
+use kiln_array::DType;
 use kiln_model::{Event, Model, Request};
 use kiln_tests::checkpoint::Llama;
 use kiln_tests::devices;
-use serde_json::json;
 
 #[test]
 fn steady_decoding_copies_nothing_compiles_nothing_allocates_nothing() {
-    let format = Format::affine(4, 32, DType::F16).unwrap();
-    let mut quantised = Llama::random(1).with("quantization", json!({"group_size": 32, "bits": 4}));
-    let layers: Vec<String> = quantised.floats.keys().cloned().collect();
-    for layer in layers.iter().filter(|name| !name.contains("norm")) {
-        quantised
-            .formats
-            .insert(layer.trim_end_matches(".weight").into(), format);
-    }
     for (llama, dtype) in [
         (Llama::random(2), DType::F32),
         (Llama::random(3), DType::BF16),
-        (quantised, DType::F16),
+        (Llama::quantised(1), DType::F16),
     ] {
         let directory = tempfile::tempdir().unwrap();
         llama.write(directory.path(), dtype);

@@ -7,29 +7,24 @@
     reason = "a failed test panics"
 )]
 
-use kiln_array::{DType, Device, Format};
+use kiln_array::{DType, Device};
 use kiln_conformance::Verified;
 use kiln_model::{Event, Model, Request};
 use kiln_tests::checkpoint::Llama;
 use kiln_tests::devices;
 use kiln_wgpu::Options;
-use serde_json::json;
 use tempfile::TempDir;
 
 /// A model of two layers in 4 bits, and one in f32.
-fn models() -> [(TempDir, Llama); 2] {
-    let format = Format::affine(4, 32, DType::F16).unwrap();
-    let mut quantised = Llama::random(1).with("quantization", json!({"group_size": 32, "bits": 4}));
-    let layers: Vec<String> = quantised.floats.keys().cloned().collect();
-    for layer in layers.iter().filter(|name| !name.contains("norm")) {
-        quantised
-            .formats
-            .insert(layer.trim_end_matches(".weight").into(), format);
-    }
-    [(quantised, DType::F16), (Llama::random(2), DType::F32)].map(|(llama, dtype)| {
+fn models() -> [TempDir; 2] {
+    [
+        (Llama::quantised(1), DType::F16),
+        (Llama::random(2), DType::F32),
+    ]
+    .map(|(llama, dtype)| {
         let directory = tempfile::tempdir().unwrap();
         llama.write(directory.path(), dtype);
-        (directory, llama)
+        directory
     })
 }
 
@@ -46,7 +41,7 @@ fn tokens(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
 
 #[test]
 fn a_token_is_few_dispatches_one_submission_and_one_read() {
-    for (directory, _) in models() {
+    for directory in models() {
         let Some(gpu) = devices::gpu_backend(&Options::default()) else {
             return;
         };
@@ -79,7 +74,7 @@ fn a_token_is_few_dispatches_one_submission_and_one_read() {
 /// A prompt and some tokens give the processor's tokens.
 #[test]
 fn tokens_are_the_processors() {
-    for (directory, _) in models() {
+    for directory in models() {
         let processor = Model::load(directory.path(), &devices::best()[0]).unwrap();
         let prompt: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 96).collect();
         let wanted = tokens(&processor, &prompt, 12);
@@ -93,7 +88,7 @@ fn tokens_are_the_processors() {
 /// Every step of a prompt's and a token's plan gives what the processor's gives.
 #[test]
 fn every_step_of_a_model_agrees_with_the_processor() {
-    for (directory, _) in models() {
+    for directory in models() {
         let Some(gpu) = devices::gpu_backend(&Options::default()) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! Run and convert language models: Kiln's library face.
 //!
-//! Arrays: [`Array`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`). Models: [`Model`], [`Request`], [`Tokenizer`].
-//! Checkpoints: [`convert`], [`formats`].
+//! Arrays: [`Array`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`).
+//! Models: [`Model`], [`Request`], [`Tokenizer`]. Checkpoints: [`convert`], [`formats`].
 //!
 //! ```no_run
 //! use kiln::{Event, Model, Request, Tokenizer};

@@ -160,18 +160,13 @@ impl Drop for Raw {
     }
 }
 
-/// Rows of an array that lie in one buffer: plain elements, or codes, scales and biases one after
-/// the other.
-pub(crate) struct Piece {
-    pub(crate) raw: Raw,
-}
-
 /// What an array holds.
 pub(crate) struct Stored {
     bytes: usize,
     loaded: bool,
+    /// Rows, each buffer with some: plain elements, or codes, scales and biases one after the other.
     /// More than one only for loaded rows that one binding does not hold.
-    pub(crate) pieces: Vec<Arc<Piece>>,
+    pub(crate) pieces: Vec<Raw>,
     /// A copy of the contents on its way to the host.
     pub(crate) staged: Mutex<Option<(Arc<Staged>, u64)>>,
 }
@@ -182,7 +177,7 @@ impl Stored {
         Stored {
             bytes: raw.bytes,
             loaded: false,
-            pieces: vec![Arc::new(Piece { raw })],
+            pieces: vec![raw],
             staged: Mutex::default(),
         }
     }
@@ -198,7 +193,7 @@ impl Stored {
                 "eight rows of {row} bytes are more than a kernel can see: {limit} bytes"
             )));
         };
-        let upload = |range: Range<usize>| -> Result<Arc<Piece>> {
+        let upload = |range: Range<usize>| -> Result<Raw> {
             let planes = Planes::new(spec.dtype, range.len(), k);
             let raw = pool.take(planes.bytes)?;
             let mut upload = Upload::new(&pool.context, &raw.buffer);
@@ -207,7 +202,7 @@ impl Stored {
                 slices(parts, &range, plane, rows, |bytes| upload.push(bytes));
                 upload.flush();
             }
-            Ok(Arc::new(Piece { raw }))
+            Ok(raw)
         };
         Ok(Stored {
             bytes: spec.bytes(),

@@ -5,7 +5,7 @@ use crate::context::lock;
 use crate::lower::{Dispatch, Place, lower};
 use crate::memory::{GUARD, POISON, Raw, Stored};
 use crate::read::{self, Staged};
-use kiln_array::{Buffer, Op, Plan, Program, Result, Slot};
+use kiln_array::{Buffer, Plan, Program, Result, Slot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -119,7 +119,7 @@ impl Compiled {
         let found = match place {
             Place::Scratch(which) => self.scratch.get(which),
             Place::Slot(slot, piece) => match externals.get(slot as usize) {
-                Some(stored) => stored.pieces.get(piece).map(|piece| &piece.raw),
+                Some(stored) => stored.pieces.get(piece),
                 None => self.temporaries.get(&slot),
             },
         };
@@ -198,10 +198,7 @@ impl Compiled {
     fn check_guards(&self, externals: &[&Stored]) -> Result<()> {
         let shared = &self.shared;
         let owned = externals.iter().flat_map(|stored| &stored.pieces);
-        let raws = owned
-            .map(|piece| &piece.raw)
-            .chain(self.temporaries.values())
-            .chain(&self.scratch);
+        let raws = owned.chain(self.temporaries.values()).chain(&self.scratch);
         for raw in raws {
             let mut guard = [0; GUARD as usize];
             let from = raw.buffer.size() - GUARD;
@@ -237,11 +234,11 @@ impl Program for Compiled {
         for &(slot, staged) in &self.written {
             let stored = externals[slot as usize];
             *lock(&stored.staged) = None;
-            let (true, [piece]) = (staged, &stored.pieces[..]) else {
+            let (true, [raw]) = (staged, &stored.pieces[..]) else {
                 continue;
             };
-            let size = (piece.raw.bytes as u64).next_multiple_of(8);
-            copies.push((&piece.raw, 0, size.min(piece.raw.buffer.size())));
+            let size = (raw.bytes as u64).next_multiple_of(8);
+            copies.push((raw, 0, size.min(raw.buffer.size())));
             places.push((stored, bytes));
             bytes += size;
         }
@@ -272,12 +269,12 @@ impl Shared {
         if let Some((staged, at)) = staged {
             return staged.read_from(at as usize + from, out);
         }
-        let [piece] = &stored.pieces[..] else {
+        let [raw] = &stored.pieces[..] else {
             return Err(self
                 .context
                 .failed("an array in several pieces cannot be read"));
         };
-        read::read(&self.staging, &piece.raw, from, out)
+        read::read(&self.staging, raw, from, out)
     }
 }
 
@@ -290,10 +287,9 @@ fn written(plan: &Plan) -> Vec<(u32, bool)> {
         let Some(Slot::External(spec)) = plan.slots.get(number as usize) else {
             continue;
         };
-        let updates = step.op.updates() && !matches!(step.op, Op::Custom(_));
-        match written.iter_mut().find(|(slot, _)| *slot == number) {
-            Some((_, staged)) => *staged &= true,
-            None => written.push((number, !updates && spec.bytes() <= STAGED)),
+        // The first step to write a slot tells whether it held something before.
+        if written.iter().all(|(slot, _)| *slot != number) {
+            written.push((number, !step.op.updates() && spec.bytes() <= STAGED));
         }
     }
     written

@@ -23,9 +23,9 @@ macro_rules! kernels {
 kernels! {
     "argmax" "attention" "attention_lanes" "attention_merge" "attention_power" "attention_store"
     "attention_tiles" "attention_vector" "bits" "codes" "copy" "eight" "epilogue" "expr" "four"
-    "lanes" "load" "map" "math" "matmul" "matmul_matrix" "matmul_tiles" "matvec" "norm" "probe"
-    "product" "reduce" "reduce_rows" "rope" "rope_odd" "softmax" "store" "take" "weight" "words"
-    "write" "write_odd"
+    "lanes" "load" "map" "math" "matmul" "matmul_matrix" "matmul_tiles" "matvec" "norm" "packed"
+    "probe" "product" "reduce" "reduce_rows" "rope" "rope_odd" "rounded" "softmax" "store" "strided"
+    "take" "weight" "words" "write" "write_odd"
 }
 
 /// A kernel with its values: the identity of a pipeline.

@@ -14,7 +14,7 @@ mod write;
 use crate::context::Facts;
 use crate::memory::pieces;
 use crate::source::Kernel;
-use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Spec, Step};
+use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Step};
 
 /// One kernel launch.
 #[derive(Debug)]
@@ -49,14 +49,8 @@ pub(crate) struct Lowered {
 }
 
 /// Whether `op` has a kernel.
-pub(crate) fn supports(op: &Op, _: &[Spec]) -> bool {
-    match op {
-        Op::Map(_) | Op::Copy | Op::Take | Op::Write { .. } => true,
-        Op::Reduce { .. } | Op::ArgMax | Op::Matmul { .. } => true,
-        Op::Softmax | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => true,
-        Op::Attention { .. } => true,
-        Op::Custom(_) => false,
-    }
+pub(crate) fn supports(op: &Op) -> bool {
+    !matches!(op, Op::Custom(_))
 }
 
 /// Lowers every step.
