@@ -30,10 +30,15 @@ pub struct Llama {
 impl Llama {
     /// Random weights of a model with 2 layers, 4 heads in 2 groups of 16, width 64, 96 tokens.
     pub fn random(seed: u64) -> Llama {
+        Llama::of_vocabulary(seed, 96)
+    }
+
+    /// [`Llama::random`] with another number of tokens.
+    pub fn of_vocabulary(seed: u64, vocab: usize) -> Llama {
         let config = json!({
             "model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "head_dim": 16, "vocab_size": 96, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "head_dim": 16, "vocab_size": vocab, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
             "max_position_embeddings": 2048, "tie_word_embeddings": false, "hidden_act": "silu",
         });
         let mut random = Random::new(seed);
@@ -45,8 +50,8 @@ impl Llama {
                 .collect();
             floats.insert(name + ".weight", (vec![rows, columns], values));
         };
-        matrix("model.embed_tokens".into(), 96, 64);
-        matrix("lm_head".into(), 96, 64);
+        matrix("model.embed_tokens".into(), vocab, 64);
+        matrix("lm_head".into(), vocab, 64);
         for layer in 0..2 {
             let sizes = [
                 ("self_attn.q_proj", 64, 64),

@@ -52,7 +52,20 @@ pub fn poisoned() -> Vec<Device> {
 
 /// Every composite operation as its decomposition says.
 pub fn decomposed() -> Vec<Device> {
-    vec![Device::new(Decomposed(cpu(kiln_cpu::Options::default())))]
+    vec![Device::new(Disguised {
+        backend: cpu(kiln_cpu::Options::default()),
+        composite: false,
+        queues: false,
+    })]
+}
+
+/// The processor, said to return from a run before its work is done, as a GPU does.
+pub fn queued() -> Device {
+    Device::new(Disguised {
+        backend: cpu(kiln_cpu::Options::default()),
+        composite: true,
+        queues: true,
+    })
 }
 
 /// The best instruction set with any number of threads and any options: results have the same bits.
@@ -126,42 +139,52 @@ pub fn threads(count: usize) -> Device {
     }))
 }
 
-/// A backend that has kernels for primitives only.
-struct Decomposed<B>(B);
+/// A backend that shows less, or more, than it has.
+struct Disguised<B> {
+    backend: B,
+    /// Whether it has kernels for what can be composed.
+    composite: bool,
+    queues: bool,
+}
 
-impl<B: Backend> fmt::Display for Decomposed<B> {
+impl<B: Backend> fmt::Display for Disguised<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, decomposed", self.0)
+        let kernels = if self.composite { "" } else { ", decomposed" };
+        let queue = if self.queues { ", queued" } else { "" };
+        write!(f, "{}{kernels}{queue}", self.backend)
     }
 }
 
-impl<B: Backend> Backend for Decomposed<B> {
-    fn supports(&self, op: &Op, _: &[Spec]) -> bool {
+impl<B: Backend> Backend for Disguised<B> {
+    fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
         match op {
             Op::Map(_) | Op::Copy | Op::Take | Op::Write { .. } => true,
             Op::Reduce { .. } | Op::ArgMax | Op::Matmul { .. } => true,
-            Op::Softmax | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => false,
-            Op::Attention { .. } | Op::Custom(_) => false,
+            _ => self.composite && self.backend.supports(op, inputs),
         }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
-        self.0.alloc(bytes)
+        self.backend.alloc(bytes)
     }
 
     fn load(&self, spec: &Spec, rows: Vec<Part>) -> Result<Buffer> {
-        self.0.load(spec, rows)
+        self.backend.load(spec, rows)
     }
 
     fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
-        self.0.read(buffer, from, out)
+        self.backend.read(buffer, from, out)
     }
 
     fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
-        self.0.compile(plan)
+        self.backend.compile(plan)
     }
 
     fn memory(&self) -> Memory {
-        self.0.memory()
+        self.backend.memory()
+    }
+
+    fn queues(&self) -> bool {
+        self.queues
     }
 }

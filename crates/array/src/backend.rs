@@ -24,6 +24,11 @@ pub trait Backend: fmt::Display + Send + Sync {
     fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>>;
     /// What the pool has done so far.
     fn memory(&self) -> Memory;
+    /// Whether a run returns before its work is done, so that a reader of results gains by
+    /// submitting the next run first.
+    fn queues(&self) -> bool {
+        false
+    }
 }
 
 /// A compiled plan.

@@ -109,6 +109,11 @@ impl Device {
         }
     }
 
+    /// Whether evaluation returns before the work is done: submit what comes next before reading.
+    pub fn queues(&self) -> bool {
+        self.0.backend.queues()
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.0.backend
     }

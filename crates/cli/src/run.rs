@@ -12,7 +12,7 @@ use crate::progress::Bar;
 use crate::{interrupt, output};
 use kiln::formats::{Source, sniff};
 use kiln::{Event, Generation, Model, Request, Tokenizer};
-use report::{Logprob, Outcome, Timings};
+use report::{Outcome, Timings};
 use std::path::Path;
 use std::time::Instant;
 use stream::Stream;
@@ -110,11 +110,9 @@ fn generate(
                     start = Instant::now();
                 }
             }
-            Ok(Event::Token { id, logprob, top }) => {
+            Ok(Event::Token { id, logprobs }) => {
                 timings.generation = start.elapsed();
-                if task.top_logprobs.is_some() {
-                    outcome.logprobs.push(Logprob { id, logprob, top });
-                }
+                outcome.logprobs.extend(logprobs.map(|of| (id, of)));
                 // The token that ends the answer is not part of it.
                 if generation.finish() != Some(kiln::Finish::Stop) {
                     stream.push(id)?;

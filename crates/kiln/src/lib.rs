@@ -30,7 +30,8 @@ pub use kiln_convert as convert;
 pub use kiln_cpu::{Options as CpuOptions, device as cpu};
 pub use kiln_formats as formats;
 pub use kiln_model::{
-    Cache, Config, Error, Event, Finish, Generation, Model, Request, Result, Truncate, map,
+    Cache, Config, Error, Event, Finish, Generation, Logprobs, Model, Request, Result, Truncate,
+    map,
 };
 pub use kiln_sample as sample;
 pub use kiln_tokenizer::{ChatTemplate, Detokenizer, Message, Tokenizer};

@@ -1,8 +1,9 @@
 //! Generation: a prompt in, a stream of tokens out.
 
+use crate::choose::{Choice, Chooser};
 use crate::{Cache, Error, Model, Result};
-use kiln_array::{Array, DType};
-use kiln_sample::{Options, Sampler, top_logprobs};
+use kiln_array::{Array, DType, eval};
+use kiln_sample::{Options, Sampler, log_sum_exp, top_logprobs};
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -71,24 +72,41 @@ pub enum Event {
     Token {
         /// The token.
         id: u32,
-        /// Its log-probability in the model's own distribution, before penalties and filters.
-        logprob: f32,
-        /// The most likely tokens of that distribution; empty unless asked for.
-        top: Vec<(u32, f32)>,
+        /// Log-probabilities, if they were asked for.
+        logprobs: Option<Logprobs>,
     },
+}
+
+/// Log-probabilities of one place in the model's own distribution, before penalties and filters.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Logprobs {
+    /// That of the chosen token.
+    pub chosen: f32,
+    /// The most likely tokens, as many as were asked for.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// What the next token comes from.
+enum Next {
+    /// Logits that the host chooses from.
+    Logits(Array),
+    /// A choice that the device makes.
+    Chosen(Choice),
 }
 
 /// A running generation: an iterator of events. It ends after an error, too.
 pub struct Generation<'a> {
     model: &'a Model,
     sampler: Sampler,
+    /// On devices that queue their work, if the options are plain enough.
+    chooser: Option<Chooser>,
     cache: Cache,
     request: Request,
     /// The prompt as used, and what was generated.
     history: Vec<u32>,
     prompt: usize,
     cut: usize,
-    logits: Option<Array>,
+    next: Option<Next>,
     finish: Option<Finish>,
     failed: bool,
 }
@@ -123,15 +141,21 @@ impl Model {
                 });
             }
         }
+        let plain = request.sampling.is_plain() && request.top_logprobs.is_none();
+        let chooser = (plain && self.device().queues()).then(|| {
+            let vocab = self.config().vocab;
+            Chooser::new(&request.sampling, request.sequence, vocab, self.device())
+        });
         Ok(Generation {
             model: self,
+            chooser: chooser.transpose()?,
             sampler: Sampler::new(request.sampling.clone(), self.config().vocab)?,
             cache: self.cache(history.len() + new)?,
             prompt: history.len(),
             cut: excess,
             history,
             request,
-            logits: None,
+            next: None,
             finish: None,
             failed: false,
         })
@@ -159,7 +183,8 @@ impl Generation<'_> {
         self.cut
     }
 
-    /// The keys and values so far.
+    /// The keys and values so far; on a device that queues its work, until the end also those of
+    /// the last token.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -167,14 +192,18 @@ impl Generation<'_> {
     /// The next chunk of the prompt.
     fn prefill(&mut self) -> Result<Event> {
         let (done, total) = (self.cache.len(), self.prompt);
-        let next = self
+        let logits = self
             .model
             .next_chunk(&self.history[done..total], &mut self.cache)?;
-        if let Some(logits) = next {
-            let logits = logits.cast(DType::F32)?;
+        if let Some(logits) = logits {
             // Reading waits: the prompt is done when the device is, not when its work is queued.
-            logits.to_vec::<f32>()?;
-            self.logits = Some(logits);
+            match self.next.insert(self.follow(logits, 0)?) {
+                Next::Logits(logits) => drop(logits.slice(1, 0..1)?.to_vec::<f32>()?),
+                Next::Chosen(choice) => {
+                    eval(&choice.arrays())?;
+                    choice.read()?;
+                }
+            }
         }
         Ok(Event::Prefill {
             done: self.cache.len(),
@@ -182,32 +211,65 @@ impl Generation<'_> {
         })
     }
 
+    /// How token number `step` comes from its logits.
+    fn follow(&self, logits: Array, step: u32) -> Result<Next> {
+        Ok(match &self.chooser {
+            Some(chooser) => Next::Chosen(chooser.choose(&logits, step)?),
+            None => Next::Logits(logits.cast(DType::F32)?),
+        })
+    }
+
     fn advance(&mut self) -> Result<Event> {
-        let Some(logits) = self.logits.take() else {
-            return self.prefill();
-        };
-        let logits = logits.cast(DType::F32)?.to_vec::<f32>()?;
         let step = self.tokens().len() as u32;
-        let choice = self
-            .sampler
-            .sample(&logits, &self.history, self.request.sequence, step)?;
-        let top = match self.request.top_logprobs {
-            Some(n) => top_logprobs(&logits, n)?,
-            None => Vec::new(),
-        };
-        self.history.push(choice.id);
-        if self.request.eos.contains(&choice.id) {
+        match self.next.take() {
+            None => self.prefill(),
+            Some(Next::Logits(logits)) => {
+                let logits = logits.to_vec::<f32>()?;
+                let request = &self.request;
+                let id = self
+                    .sampler
+                    .sample(&logits, &self.history, request.sequence, step)?;
+                let logprobs = match request.top_logprobs {
+                    None => None,
+                    Some(n) => Some(Logprobs {
+                        chosen: logits[id as usize] - log_sum_exp(&logits)?,
+                        top: top_logprobs(&logits, n)?,
+                    }),
+                };
+                if self.take(id) {
+                    let logits = self.model.forward(&[id], &mut self.cache)?;
+                    self.next = Some(self.follow(logits, step + 1)?);
+                }
+                Ok(Event::Token { id, logprobs })
+            }
+            Some(Next::Chosen(choice)) => {
+                let length = self.cache.len();
+                if step as usize + 1 < self.request.max_tokens {
+                    let logits = self.model.forward_one(&choice.id, &mut self.cache)?;
+                    let next = self.follow(logits, step + 1)?;
+                    if let Next::Chosen(next) = &next {
+                        eval(&next.arrays())?;
+                    }
+                    self.next = Some(next);
+                }
+                let id = choice.read()?;
+                if !self.take(id) {
+                    self.cache.truncate(length);
+                }
+                Ok(Event::Token { id, logprobs: None })
+            }
+        }
+    }
+
+    /// Adds a token to the answer; whether another one follows.
+    fn take(&mut self, id: u32) -> bool {
+        self.history.push(id);
+        if self.request.eos.contains(&id) {
             self.finish = Some(Finish::Stop);
         } else if self.tokens().len() >= self.request.max_tokens {
             self.finish = Some(Finish::Length);
-        } else {
-            self.logits = Some(self.model.forward(&[choice.id], &mut self.cache)?);
         }
-        Ok(Event::Token {
-            id: choice.id,
-            logprob: choice.logprob,
-            top,
-        })
+        self.finish.is_none()
     }
 }
 

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod cache;
+mod choose;
 mod config;
 mod error;
 mod generate;
@@ -18,7 +19,7 @@ mod weights;
 pub use cache::Cache;
 pub use config::{Config, Quantization};
 pub use error::{Error, Result};
-pub use generate::{Event, Finish, Generation, Request, Truncate};
+pub use generate::{Event, Finish, Generation, Logprobs, Request, Truncate};
 pub use map::map;
 pub use model::Model;
 pub use rope::{RopeConfig, Scaling};

@@ -84,6 +84,15 @@ impl Model {
         Ok(logits)
     }
 
+    /// As [`Model::forward`] of one id that may still be on the device, `[1]` u32. The id is in the
+    /// vocabulary.
+    pub(crate) fn forward_one(&self, id: &Array, cache: &mut Cache) -> Result<Array> {
+        let at = self.positions(1, cache)?;
+        let logits = self.llama.forward(id, &at, cache)?;
+        cache.advance(1);
+        Ok(logits)
+    }
+
     /// Logits `[t, vocab]` after each of `ids`. Lazy.
     pub fn forward_all(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
         let (ids, at) = self.place(ids, cache)?;
@@ -128,26 +137,29 @@ impl Model {
         }
     }
 
-    /// Checks ids, makes room for them, and gives them positions.
+    /// Checks ids, makes room for them, and brings them to the device with their positions.
     fn place(&self, ids: &[u32], cache: &mut Cache) -> Result<(Array, Array)> {
         if ids.is_empty() {
             return Err(Error::Request("no tokens: the prompt is empty".into()));
         }
         self.check_ids(ids)?;
-        let start = cache.len();
-        if start + ids.len() > cache.limit() {
-            let context = cache.limit();
+        let at = self.positions(ids.len(), cache)?;
+        let ids = Array::from_slice(ids, &[ids.len()], &self.device)?;
+        Ok((ids, at))
+    }
+
+    /// Makes room for `tokens` more, and gives them positions.
+    fn positions(&self, tokens: usize, cache: &mut Cache) -> Result<Array> {
+        let (start, context) = (cache.len(), cache.limit());
+        if start + tokens > context {
             return Err(Error::Context {
-                prompt: start + ids.len(),
+                prompt: start + tokens,
                 new: 0,
                 context,
             });
         }
-        cache.reserve(ids.len())?;
-        let positions: Vec<u32> = (start..start + ids.len()).map(|p| p as u32).collect();
-        Ok((
-            Array::from_slice(ids, &[ids.len()], &self.device)?,
-            Array::from_slice(&positions, &[ids.len()], &self.device)?,
-        ))
+        cache.reserve(tokens)?;
+        let positions: Vec<u32> = (start..start + tokens).map(|p| p as u32).collect();
+        Ok(Array::from_slice(&positions, &[tokens], &self.device)?)
     }
 }

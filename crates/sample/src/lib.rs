@@ -18,8 +18,8 @@
 //!
 //! let options = Options { temperature: 0.8, top_k: 2, seed: 7, ..Options::default() };
 //! let mut sampler = Sampler::new(options, 4)?;
-//! let choice = sampler.sample(&[0.1, 2.0, 1.5, -1.0], &[], 0, 0)?;
-//! assert!([1, 2].contains(&choice.id));
+//! let id = sampler.sample(&[0.1, 2.0, 1.5, -1.0], &[], 0, 0)?;
+//! assert!([1, 2].contains(&id));
 //! # Ok::<(), kiln_sample::Error>(())
 //! ```
 
@@ -37,5 +37,5 @@ pub mod random;
 
 pub use error::{Error, Result};
 pub use options::Options;
-pub use sampler::{Choice, Sampler};
+pub use sampler::Sampler;
 pub use softmax::{argmax, exp, log_sum_exp, top_logprobs};

@@ -43,6 +43,24 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Whether a token depends on the logits, the temperature and the random number alone: nothing
+    /// is filtered or penalised. A device can then choose by itself.
+    pub fn is_plain(&self) -> bool {
+        let filtered = (0.0 < self.top_p && self.top_p < 1.0) || self.min_p > 0.0 || self.top_k > 0;
+        !self.penalises() && (self.temperature == 0.0 || !filtered)
+    }
+
+    pub(crate) fn penalises(&self) -> bool {
+        !self.logit_bias.is_empty()
+            || self.repeats()
+            || self.presence_penalty != 0.0
+            || self.frequency_penalty != 0.0
+    }
+
+    pub(crate) fn repeats(&self) -> bool {
+        self.repetition_penalty != 0.0 && self.repetition_penalty != 1.0
+    }
+
     /// Fails on the first option that is out of range for a vocabulary of `vocabulary` ids.
     pub fn check(&self, vocabulary: usize) -> Result<()> {
         let positive = |value: f32| value.is_finite() && value >= 0.0;

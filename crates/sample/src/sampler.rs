@@ -5,15 +5,6 @@ use crate::penalties::CONTEXT;
 use crate::softmax::{checked_max, log_sum, weigh};
 use crate::{Error, Options, Result, filters, penalties, random};
 
-/// A chosen token.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Choice {
-    /// The token.
-    pub id: u32,
-    /// Its log-probability in the logits as they were given, before penalties and filters.
-    pub logprob: f32,
-}
-
 /// Chooses tokens. Keeps working memory of two numbers per id and no state beside: what it chooses
 /// depends on the arguments of the call alone.
 #[derive(Clone, Debug)]
@@ -54,33 +45,26 @@ impl Sampler {
         history: &[u32],
         sequence: u32,
         step: u32,
-    ) -> Result<Choice> {
+    ) -> Result<u32> {
         if logits.len() != self.vocabulary {
             let (given, vocabulary) = (logits.len(), self.vocabulary);
             return Err(Error::Length { given, vocabulary });
         }
-        let max = checked_max(logits)?;
-        let sum = log_sum(logits, max);
-        let choose = |id: usize| Choice {
-            id: id as u32,
-            logprob: logits[id] - sum,
-        };
+        let mut max = checked_max(logits)?;
         let greedy = self.options.temperature == 0.0;
-        if greedy && !self.penalises() {
-            return first(logits, max).map(choose);
+        if greedy && !self.options.penalises() {
+            return first(logits, max);
         }
         self.values.clear();
         self.values.extend_from_slice(logits);
-        let (max, sum) = if self.penalises() {
+        if self.options.penalises() {
             self.penalise(history)?;
-            let max = checked_max(&self.values)?;
-            (max, log_sum(&self.values, max))
-        } else {
-            (max, sum)
-        };
-        if greedy {
-            return first(&self.values, max).map(choose);
+            max = checked_max(&self.values)?;
         }
+        if greedy {
+            return first(&self.values, max);
+        }
+        let sum = log_sum(&self.values, max);
         for value in &mut self.values {
             *value -= sum;
         }
@@ -88,15 +72,8 @@ impl Sampler {
         let scale = (1.0 / self.options.temperature).min(f32::MAX);
         weigh(&self.values, max - sum, scale, &mut self.scratch);
         let u = random::at(self.options.seed, sequence, step);
-        draw(&self.scratch, u).map(choose).ok_or(Error::Nothing)
-    }
-
-    fn penalises(&self) -> bool {
-        let options = &self.options;
-        !options.logit_bias.is_empty()
-            || active_repetition(options)
-            || options.presence_penalty != 0.0
-            || options.frequency_penalty != 0.0
+        let drawn = draw(&self.scratch, u).ok_or(Error::Nothing)?;
+        Ok(drawn as u32)
     }
 
     fn penalise(&mut self, history: &[u32]) -> Result<()> {
@@ -111,7 +88,7 @@ impl Sampler {
         }
         let options = &self.options;
         penalties::bias(&mut self.values, &options.logit_bias);
-        if active_repetition(options) {
+        if options.repeats() {
             penalties::repetition(&mut self.values, recent, options.repetition_penalty);
         }
         if options.presence_penalty != 0.0 {
@@ -130,13 +107,7 @@ impl Sampler {
     }
 }
 
-fn active_repetition(options: &Options) -> bool {
-    options.repetition_penalty != 0.0 && options.repetition_penalty != 1.0
-}
-
-fn first(values: &[f32], max: f32) -> Result<usize> {
-    values
-        .iter()
-        .position(|&value| value == max)
-        .ok_or(Error::Nothing)
+fn first(values: &[f32], max: f32) -> Result<u32> {
+    let id = values.iter().position(|&value| value == max);
+    id.map(|id| id as u32).ok_or(Error::Nothing)
 }

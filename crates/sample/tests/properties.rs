@@ -86,8 +86,7 @@ proptest! {
     #[test]
     fn a_sampled_token_was_not_masked(logits in logits(), options in options(), step: u32) {
         let choice = sampler(options, logits.len()).sample(&logits, &[], 0, step).unwrap();
-        prop_assert!(logits[choice.id as usize] > f32::NEG_INFINITY);
-        prop_assert!(choice.logprob <= 1e-5);
+        prop_assert!(logits[choice as usize] > f32::NEG_INFINITY);
     }
 
     #[test]
@@ -103,7 +102,7 @@ proptest! {
     fn no_temperature_takes_the_lowest_of_the_best(logits in logits(), options in options()) {
         let options = Options { temperature: 0.0, ..options };
         let choice = sampler(options, logits.len()).sample(&logits, &[], 0, 0).unwrap();
-        prop_assert_eq!(choice.id, argmax(&logits));
+        prop_assert_eq!(choice, argmax(&logits));
     }
 
     #[test]
@@ -112,7 +111,7 @@ proptest! {
         let choice = sampler(options, logits.len()).sample(&logits, &[], 0, 0).unwrap();
         // The log-softmax in f32 may make equals of neighbours.
         let best = logits[argmax(&logits) as usize];
-        prop_assert!(best - logits[choice.id as usize] <= 1e-5 * best.abs().max(10.0));
+        prop_assert!(best - logits[choice as usize] <= 1e-5 * best.abs().max(10.0));
     }
 
     #[test]
@@ -132,7 +131,7 @@ proptest! {
     #[test]
     fn one_token_is_always_chosen(logit in -1e30f32..1e30, options in options(), step: u32) {
         let choice = sampler(options, 1).sample(&[logit], &[], 0, step).unwrap();
-        prop_assert_eq!((choice.id, choice.logprob), (0, 0.0));
+        prop_assert_eq!(choice, 0);
     }
 
     #[test]
@@ -200,7 +199,7 @@ fn penalties_that_break_a_logit_are_errors() {
 }
 
 #[test]
-fn a_banned_token_is_not_chosen_and_keeps_its_own_logprob() {
+fn a_banned_token_is_not_chosen() {
     let options = Options {
         logit_bias: vec![(1, f32::NEG_INFINITY)],
         ..Options::default()
@@ -209,12 +208,7 @@ fn a_banned_token_is_not_chosen_and_keeps_its_own_logprob() {
         .unwrap()
         .sample(&[0.0, 9.0], &[], 0, 0)
         .unwrap();
-    assert_eq!(choice.id, 0);
-    assert!(
-        (choice.logprob + 9.000_123).abs() < 1e-5,
-        "{}",
-        choice.logprob
-    );
+    assert_eq!(choice, 0);
 }
 
 #[test]
@@ -227,7 +221,7 @@ fn penalties_see_the_last_twenty_tokens() {
     let logits = [0.0, 1.0, 2.0];
     let mut history = vec![2];
     history.extend([0; 19]);
-    assert_eq!(sampler.sample(&logits, &history, 0, 0).unwrap().id, 1);
+    assert_eq!(sampler.sample(&logits, &history, 0, 0).unwrap(), 1);
     history.push(0);
-    assert_eq!(sampler.sample(&logits, &history, 0, 0).unwrap().id, 2);
+    assert_eq!(sampler.sample(&logits, &history, 0, 0).unwrap(), 2);
 }

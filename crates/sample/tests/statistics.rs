@@ -49,7 +49,7 @@ fn counts(logits: &[f32], options: &Options, index: impl Fn(u32) -> (u32, u32)) 
     let mut counts = vec![0; IDS];
     for i in 0..DRAWS {
         let (sequence, step) = index(i);
-        counts[sampler.sample(logits, &[], sequence, step).unwrap().id as usize] += 1;
+        counts[sampler.sample(logits, &[], sequence, step).unwrap() as usize] += 1;
     }
     counts
 }
@@ -163,7 +163,7 @@ fn draws_of_different_seeds_sequences_and_steps_do_not_repeat_each_other() {
             ..Options::default()
         };
         let mut sampler = Sampler::new(options, IDS).unwrap();
-        let ids = (0..2000).map(|step| sampler.sample(&logits, &[], sequence, step).unwrap().id);
+        let ids = (0..2000).map(|step| sampler.sample(&logits, &[], sequence, step).unwrap());
         ids.collect::<Vec<_>>()
     };
     let same = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a == b).count();

@@ -164,4 +164,8 @@ impl Backend for Gpu {
     fn memory(&self) -> kiln_array::Memory {
         self.shared.pool.memory()
     }
+
+    fn queues(&self) -> bool {
+        true
+    }
 }

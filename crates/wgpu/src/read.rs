@@ -4,7 +4,7 @@ use crate::context::{Context, lock};
 use crate::memory::Raw;
 use kiln_array::Result;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ pub(crate) struct Staged {
     buffer: wgpu::Buffer,
     state: Arc<AtomicU8>,
     submission: Mutex<Option<wgpu::SubmissionIndex>>,
+    seen: AtomicBool,
 }
 
 impl Staging {
@@ -72,6 +73,7 @@ impl Staging {
             buffer,
             state,
             submission: Mutex::default(),
+            seen: AtomicBool::new(false),
         })
     }
 }
@@ -85,7 +87,9 @@ impl Staged {
     /// Waits for the copy and hands out `out.len()` bytes from byte `from` on.
     pub(crate) fn read_from(&self, from: usize, out: &mut [u8]) -> Result<()> {
         let context = &self.staging.context;
-        context.counter.add(|counts| counts.reads += 1);
+        if !self.seen.swap(true, Ordering::Relaxed) {
+            context.counter.add(|counts| counts.reads += 1);
+        }
         let start = Instant::now();
         while self.state.load(Ordering::Acquire) == PENDING {
             let poll = if start.elapsed() < SPIN {

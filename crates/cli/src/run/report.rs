@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::{machine, output};
-use kiln::{Device, Finish, Generation};
+use kiln::{Device, Finish, Generation, Logprobs};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -11,15 +11,9 @@ use std::time::Duration;
 pub(super) struct Outcome {
     pub(super) text: String,
     pub(super) interrupted: bool,
-    pub(super) logprobs: Vec<Logprob>,
+    /// Tokens with their log-probabilities, if these were asked for.
+    pub(super) logprobs: Vec<(u32, Logprobs)>,
     pub(super) timings: Timings,
-}
-
-/// A token's log-probability, and the likeliest tokens with theirs.
-pub(super) struct Logprob {
-    pub(super) id: u32,
-    pub(super) logprob: f32,
-    pub(super) top: Vec<(u32, f32)>,
 }
 
 /// How long it took.
@@ -115,9 +109,10 @@ fn object(task: &Run, generation: &Generation<'_>, device: &Device, outcome: &Ou
         },
     });
     if task.top_logprobs.is_some() {
-        let entries = outcome.logprobs.iter().map(
-            |Logprob { id, logprob, top }| json!({"token_id": id, "logprob": logprob, "top": top}),
-        );
+        let entries = outcome
+            .logprobs
+            .iter()
+            .map(|(id, of)| json!({"token_id": id, "logprob": of.chosen, "top": of.top}));
         object["logprobs"] = entries.collect();
     }
     object
