@@ -11,23 +11,25 @@ fn codes_of(row: u32, step: u32) -> Codes {
 //#if $CODES == u32
     return Codes(
 //#for W in 0..$WORDS
-        codes[at * ${WORDS}u + ${W}u],
+        codes[p.base + at * ${WORDS}u + ${W}u],
 //#endfor
     );
 //#elif $WORDS == 2
-    let a = codes[at];
+    let a = codes[p.base / 2u + at];
     return Codes(a.x, a.y);
 //#elif $WORDS == 4
-    let a = codes[at];
+    let a = codes[p.base / 4u + at];
     return Codes(a.x, a.y, a.z, a.w);
 //#elif $WORDS == 6
-    let a = codes[3u * at];
-    let b = codes[3u * at + 1u];
-    let c = codes[3u * at + 2u];
+    let first = p.base / 2u + 3u * at;
+    let a = codes[first];
+    let b = codes[first + 1u];
+    let c = codes[first + 2u];
     return Codes(a.x, a.y, b.x, b.y, c.x, c.y);
 //#else
-    let a = codes[2u * at];
-    let b = codes[2u * at + 1u];
+    let first = p.base / 4u + 2u * at;
+    let a = codes[first];
+    let b = codes[first + 1u];
     return Codes(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w);
 //#endif
 }

@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var e = thread; e < 512u; e += ${THREADS}u) {
             let i = begin / 4u + e % 8u;
             let a = x[(p.x + (line + min(e / 8u, p.t - 1u - first)) * p.k) / 4u + i];
-            let b = codes[(row + min(column + e / 8u, p.n - 1u)) * (p.k / 4u) + i];
+            let b = codes[p.base / 2u + (row + min(column + e / 8u, p.n - 1u)) * (p.k / 4u) + i];
             let to = e / 8u * NEXT + e % 8u * 4u;
 //#for N in 0..4
             lines[to + ${N}u] = a[$N];

@@ -74,7 +74,7 @@ fn fill(begin: u32, line: u32, row: u32, thread: u32) {
 //#if $MODE == plain
 //#for E in 0..4
     {
-        let v = eight_codes(row * (p.k / 8u) + begin / 8u + ${E}u);
+        let v = eight_codes(p.base / ${EIGHT}u + row * (p.k / 8u) + begin / 8u + ${E}u);
         rows[to + 2u * ${E}u] = v.a;
         rows[to + 2u * ${E}u + 1u] = v.b;
     }

@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 //#endfor
 //#if $MODE == plain
 //#for R in 0..4
-    let start$R = row$R * (p.k / 8u);
+    let start$R = p.base / ${EIGHT}u + row$R * (p.k / 8u);
 //#endfor
     for (var step = lane; step < p.k / 8u; step += ${LANES}u) {
 //#for R in 0..4

@@ -9,6 +9,7 @@ struct Params {
     batch: u32,       // rows of w from one batch to the next
     width: u32,       // columns of y
     column: u32,      // where the piece's columns start
+    base: u32,        // the word at which its rows start, a multiple of 4, of 8 for f32
     scales: u32,
     biases: u32,
 //#for I in 0..$EXTRAS

@@ -10,6 +10,7 @@ struct Params {
     first: u32,     // the table's rows that are in this piece
     end: u32,
     missing: u32,
+    base: u32,      // the word at which the piece's rows start
     scales: u32,
     biases: u32,
 }
@@ -22,7 +23,7 @@ struct Params {
 //#if $MODE == bits
 //#include bits NAME=w WIDTH=$WIDTH
 fn stored(row: u32, i: u32) -> u32 {
-    return bits_w(row * p.k + i);
+    return bits_w(p.base * (4u / ${WIDTH}u) + row * p.k + i);
 }
 //#else
 //#include words

@@ -2,12 +2,16 @@
 //#if $MODE == plain
 //#include load NAME=w DTYPE=$W
 fn weight(row: u32, i: u32) -> f32 {
-    return load_w(row * p.k + i);
+//#if $W == f32
+    return load_w(p.base + row * p.k + i);
+//#else
+    return load_w(2u * p.base + row * p.k + i);
+//#endif
 }
 //#else
 fn code(row: u32, i: u32) -> u32 {
     let bit = i * ${BITS}u;
-    let word = row * (p.k / 8u * ${BITS}u / 4u) + (bit >> 5u);
+    let word = p.base + row * (p.k / 8u * ${BITS}u / 4u) + (bit >> 5u);
     let shift = bit & 31u;
     var code = w[word] >> shift;
     if (shift + ${BITS}u > 32u) {

@@ -100,6 +100,14 @@ pub fn gpu_poisoned() -> Vec<Device> {
     })
 }
 
+/// The GPU with every weight left in its file that can be.
+pub fn gpu_mapped() -> Vec<Device> {
+    gpu_with(kiln_wgpu::Options {
+        map: Some(0),
+        ..Default::default()
+    })
+}
+
 /// A GPU with these options, if there is to be one.
 pub fn gpu_with(options: kiln_wgpu::Options) -> Vec<Device> {
     gpu_backend(&options).map(Device::new).into_iter().collect()

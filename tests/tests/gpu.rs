@@ -71,16 +71,31 @@ fn a_token_is_few_dispatches_one_submission_and_one_read() {
     }
 }
 
-/// A prompt and some tokens give the processor's tokens.
+fn model_bytes(directory: &TempDir) -> usize {
+    let file = directory.path().join("model.safetensors");
+    std::fs::metadata(file).unwrap().len() as usize
+}
+
+/// A prompt and some tokens give the processor's tokens, wherever the weights lie.
 #[test]
 fn tokens_are_the_processors() {
     for directory in models() {
         let processor = Model::load(directory.path(), &devices::best()[0]).unwrap();
         let prompt: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 96).collect();
         let wanted = tokens(&processor, &prompt, 12);
-        for device in devices::gpu() {
+        let mut held = Vec::new();
+        for device in devices::gpu().into_iter().chain(devices::gpu_mapped()) {
             let model = Model::load(directory.path(), &device).unwrap();
             assert_eq!(tokens(&model, &prompt, 12), wanted);
+            held.push(device.stats().bytes);
+        }
+        if let [copied, mapped] = held[..] {
+            // All but the norms stayed in their file; parameters are there twice.
+            let least = model_bytes(&directory) / 2;
+            assert!(
+                copied >= mapped + least,
+                "{copied} and {mapped} of {least} bytes"
+            );
         }
     }
 }

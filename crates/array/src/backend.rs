@@ -26,9 +26,7 @@ pub trait Backend: fmt::Display + Send + Sync {
     fn memory(&self) -> Memory;
     /// Whether a run returns before its work is done, so that a reader of results gains by
     /// submitting the next run first.
-    fn queues(&self) -> bool {
-        false
-    }
+    fn queues(&self) -> bool;
 }
 
 /// A compiled plan.
@@ -82,6 +80,11 @@ impl Bytes {
     pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Option<Bytes> {
         (*owner).as_ref().get(range.clone())?;
         Some(Bytes { owner, range })
+    }
+
+    /// All that the owner holds, of which these bytes are a part.
+    pub fn owner(&self) -> &[u8] {
+        (*self.owner).as_ref()
     }
 
     /// `range` of these bytes, or `None` where it ends outside.

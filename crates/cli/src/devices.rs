@@ -4,6 +4,7 @@ use crate::exit::Code;
 use crate::machine::Threads;
 use crate::{gpu, output};
 use clap::Args;
+use kiln_cpu::Cpu;
 use serde_json::{Value, json};
 
 /// List the devices that models can run on
@@ -32,7 +33,7 @@ pub(crate) struct Entry {
 }
 
 pub(crate) fn devices(task: &Devices) -> anyhow::Result<Code> {
-    let mut entries = vec![cpu(&task.threads)?];
+    let mut entries = vec![processor(&task.threads.start()?)];
     match gpu::entries(task.verbose) {
         Ok(gpus) => entries.extend(gpus),
         Err(reason) => output::say(format_args!("note: {reason}")),
@@ -47,22 +48,22 @@ pub(crate) fn devices(task: &Devices) -> anyhow::Result<Code> {
     Ok(Code::Success)
 }
 
-fn cpu(threads: &Threads) -> anyhow::Result<Entry> {
-    let cpu = threads.start()?;
+/// What is known of the processor.
+pub(crate) fn processor(cpu: &Cpu) -> Entry {
     let (isa, threads, sets) = (cpu.isa(), cpu.threads(), kiln_cpu::instruction_sets());
     let plural = if threads == 1 { "" } else { "s" };
     let list = sets.join(", ");
-    Ok(Entry {
+    Entry {
         name: "cpu".into(),
         lines: vec![format!(
             "{isa}, {threads} thread{plural}; KILN_ISA may be {list}"
         )],
         facts: json!({"name": "cpu", "isa": isa, "threads": threads, "instruction_sets": sets}),
-    })
+    }
 }
 
 /// The name before the first line, the others below it.
-fn text(entry: &Entry) -> String {
+pub(crate) fn text(entry: &Entry) -> String {
     let names = std::iter::once(entry.name.as_str()).chain(std::iter::repeat(""));
     let lines = names.zip(&entry.lines);
     lines

@@ -10,8 +10,9 @@ use kiln_wgpu::Gpu;
 use serde_json::{Value, json};
 use std::error::Error;
 
-/// Starts on a GPU; gives the backend and what drives the GPU: Vulkan, Metal or DX12.
-pub(crate) fn start(which: &Which) -> anyhow::Result<(Box<dyn Backend>, String)> {
+/// Starts on a GPU; gives the backend, what drives the GPU (Vulkan, Metal or DX12), and what is
+/// known of it.
+pub(crate) fn start(which: &Which) -> anyhow::Result<(Box<dyn Backend>, String, Entry)> {
     let gpu = Gpu::new(&GpuOptions {
         adapter: match which {
             Which::Best => Choice::Best,
@@ -20,8 +21,11 @@ pub(crate) fn start(which: &Which) -> anyhow::Result<(Box<dyn Backend>, String)>
         },
         ..GpuOptions::default()
     })?;
-    let driver = gpu.adapter().backend.clone();
-    Ok((Box::new(gpu), driver))
+    let adapter = gpu.adapter();
+    let driver = adapter.backend.clone();
+    let found = Found::of(&gpu);
+    let entry = Entry::new("gpu".into(), adapter, Some(&found));
+    Ok((Box::new(gpu), driver, entry))
 }
 
 /// The code of an error of this module.
@@ -42,13 +46,19 @@ pub(crate) fn entries(open: bool) -> Result<Vec<Entry>, String> {
     }
     let entry = |(index, adapter): (usize, &Adapter)| {
         let found = (open && adapter.lacks.is_none()).then(|| Found::on(index));
-        Entry {
-            name: format!("gpu:{index}"),
-            lines: lines(adapter, found.as_ref()),
-            facts: facts(index, adapter, found.as_ref()),
-        }
+        Entry::new(format!("gpu:{index}"), adapter, found.as_ref())
     };
     Ok(adapters.iter().enumerate().map(entry).collect())
+}
+
+impl Entry {
+    fn new(name: String, adapter: &Adapter, found: Option<&Found>) -> Entry {
+        Entry {
+            lines: lines(adapter, found),
+            facts: facts(&name, adapter, found),
+            name,
+        }
+    }
 }
 
 /// What only a device that is open tells: the size of its subgroups and of its matrices, where
@@ -56,15 +66,16 @@ pub(crate) fn entries(open: bool) -> Result<Vec<Entry>, String> {
 struct Found(Result<(Option<u32>, Option<u32>), String>);
 
 impl Found {
+    fn of(gpu: &Gpu) -> Found {
+        Found(Ok((gpu.subgroup(), gpu.matrix())))
+    }
+
     fn on(index: usize) -> Found {
         let gpu = Gpu::new(&GpuOptions {
             adapter: Choice::Index(index),
             ..GpuOptions::default()
         });
-        Found(match gpu {
-            Ok(gpu) => Ok((gpu.subgroup(), gpu.matrix())),
-            Err(error) => Err(error.to_string()),
-        })
+        gpu.map_or_else(|error| Found(Err(error.to_string())), |gpu| Found::of(&gpu))
     }
 }
 
@@ -107,10 +118,10 @@ fn lines(adapter: &Adapter, found: Option<&Found>) -> Vec<String> {
     lines
 }
 
-fn facts(index: usize, adapter: &Adapter, found: Option<&Found>) -> Value {
+fn facts(name: &str, adapter: &Adapter, found: Option<&Found>) -> Value {
     let (fewest, most) = adapter.subgroup;
     let mut facts = json!({
-        "name": format!("gpu:{index}"),
+        "name": name,
         "adapter": adapter.name,
         "backend": adapter.backend,
         "kind": adapter.kind,

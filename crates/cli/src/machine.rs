@@ -1,5 +1,6 @@
 //! Where a model runs, and how much memory that took.
 
+use crate::devices::{self, Entry};
 use crate::gpu;
 use crate::timed::{Clock, Timed};
 use clap::Args;
@@ -69,6 +70,8 @@ pub(crate) struct Opened {
     pub(crate) backend: String,
     /// The processor's threads; `None` where a GPU computes.
     pub(crate) threads: Option<usize>,
+    /// What is known of the device.
+    pub(crate) about: Entry,
 }
 
 impl Threads {
@@ -84,15 +87,16 @@ impl Threads {
 impl Machine {
     /// Starts the backend and makes a device of it.
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
-        let (backend, name, threads): (Box<dyn Backend>, _, _) = match &self.device {
+        let (backend, name, threads, about): (Box<dyn Backend>, _, _, _) = match &self.device {
             Place::Cpu => {
                 let cpu = self.threads.start()?;
                 let threads = cpu.threads();
-                (Box::new(cpu), "CPU".into(), Some(threads))
+                let about = devices::processor(&cpu);
+                (Box::new(cpu), "CPU".into(), Some(threads), about)
             }
             Place::Gpu(which) => {
-                let (gpu, driver) = gpu::start(which)?;
-                (gpu, driver, None)
+                let (gpu, driver, about) = gpu::start(which)?;
+                (gpu, driver, None, about)
             }
         };
         let backend: Box<dyn Backend> = if asked("KILN_VERIFY") {
@@ -109,6 +113,7 @@ impl Machine {
             clock,
             backend: name,
             threads,
+            about,
         })
     }
 }

@@ -7,7 +7,7 @@ use kiln_array::Backend;
 use std::error::Error;
 
 /// Always an error.
-pub(crate) fn start(_: &Which) -> anyhow::Result<(Box<dyn Backend>, String)> {
+pub(crate) fn start(_: &Which) -> anyhow::Result<(Box<dyn Backend>, String, Entry)> {
     let message = "this build of kiln has no GPU support (its feature wgpu is off)";
     Err(Refused::new(Code::Device, message).into())
 }

@@ -1,8 +1,8 @@
 //! `kiln selftest`: whether a device computes what it should.
 
 use crate::exit::Code;
-use crate::machine::{Machine, Threads};
-use crate::output;
+use crate::machine::{Machine, Opened, Threads};
+use crate::{devices, output};
 use anyhow::Result;
 use clap::Args;
 use kiln::{Cache, DType, Device, Model};
@@ -38,7 +38,7 @@ pub(crate) struct Selftest {
 }
 
 pub(crate) fn selftest(task: &Selftest) -> Result<Code> {
-    let device = task.machine.open()?.device;
+    let Opened { device, about, .. } = task.machine.open()?;
     let reference = Device::new(Threads::default().start()?);
     output::say(format_args!("testing {device} against {reference}"));
     let found = findings(&device, &reference, task.share, &mut |case| {
@@ -56,12 +56,14 @@ pub(crate) fn selftest(task: &Selftest) -> Result<Code> {
     if task.json {
         output::write_json(&json!({
             "device": device.to_string(),
+            "about": about.facts,
             "reference": reference.to_string(),
             "results": found.iter().map(facts).collect::<Value>(),
             "model": generated.as_ref().map(Generated::facts),
             "failed": failed,
         }))?;
     } else {
+        output::write(&output::plain(&devices::text(&about)))?;
         output::write(&table(&found))?;
         if let Some(generated) = &generated {
             output::write(&generated.text())?;

@@ -52,6 +52,10 @@ impl Backend for Timed {
     fn memory(&self) -> Memory {
         self.backend.memory()
     }
+
+    fn queues(&self) -> bool {
+        self.backend.queues()
+    }
 }
 
 impl fmt::Display for Timed {

@@ -113,6 +113,10 @@ impl Backend for Verified {
     fn memory(&self) -> Memory {
         self.pair.backend.memory()
     }
+
+    fn queues(&self) -> bool {
+        self.pair.backend.queues()
+    }
 }
 
 struct Compiled {
@@ -327,6 +331,10 @@ mod tests {
         }
         fn memory(&self) -> Memory {
             self.0.memory()
+        }
+
+        fn queues(&self) -> bool {
+            self.0.queues()
         }
     }
 

@@ -236,4 +236,8 @@ impl Backend for Cpu {
     fn memory(&self) -> kiln_array::Memory {
         self.shared.pool.memory()
     }
+
+    fn queues(&self) -> bool {
+        false
+    }
 }

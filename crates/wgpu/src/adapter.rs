@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// The name of an adapter that takes every command and executes none: what is left of a token's
+/// time there is the host's.
+pub const NOOP: &str = "noop";
+
 /// Which adapter to use.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Choice {
@@ -12,7 +16,7 @@ pub enum Choice {
     /// The adapter of this number in [`adapters`].
     Index(usize),
     /// An adapter whose name holds this text, in any case; a software adapter, too. Of several the
-    /// first that Kiln can use.
+    /// first that Kiln can use. [`NOOP`] is an adapter that computes nothing.
     Name(String),
 }
 
@@ -125,10 +129,14 @@ impl fmt::Display for Adapter {
     }
 }
 
-pub(crate) fn instance() -> wgpu::Instance {
+pub(crate) fn instance(noop: bool) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::from_env()
         .unwrap_or(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
+    if noop {
+        descriptor.backends = wgpu::Backends::NOOP;
+        descriptor.backend_options.noop.enable = true;
+    }
     descriptor.flags = wgpu::InstanceFlags::empty().with_env();
     wgpu::Instance::new(descriptor)
 }
@@ -140,7 +148,10 @@ fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 /// All adapters of this machine that `WGPU_BACKEND` allows. The order is the driver's; it stays the
 /// same as long as drivers and devices do.
 pub fn adapters() -> Vec<Adapter> {
-    enumerate(&instance()).iter().map(Adapter::new).collect()
+    enumerate(&instance(false))
+        .iter()
+        .map(Adapter::new)
+        .collect()
 }
 
 /// Why no adapter can be used.
@@ -243,7 +254,8 @@ fn best(found: &[Adapter]) -> Option<usize> {
 
 /// The adapter that is meant.
 pub(crate) fn choose(choice: &Choice) -> Result<(wgpu::Adapter, Adapter), Error> {
-    let adapters = enumerate(&instance());
+    let noop = matches!(choice, Choice::Name(name) if name == NOOP);
+    let adapters = enumerate(&instance(noop));
     let found: Vec<Adapter> = adapters.iter().map(Adapter::new).collect();
     let variable = std::env::var("WGPU_ADAPTER_NAME").ok();
     let variable = variable.as_deref().filter(|name| !name.is_empty());

@@ -62,6 +62,9 @@ impl Counter {
     }
 }
 
+/// Weights smaller than this are copied: joined rows are then one launch.
+const MAPPED: usize = 16 << 20;
+
 /// The device and what its programs share.
 pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
@@ -73,6 +76,10 @@ pub(crate) struct Context {
     pub(crate) groups: u32,
     /// What offsets of parameters are multiples of.
     pub(crate) alignment: u32,
+    /// Weights of at least this many bytes stay in the file that they are mapped from.
+    pub(crate) maps: Option<usize>,
+    #[cfg(target_os = "macos")]
+    pub(crate) residency: crate::metal::Residency,
     /// Whether memory is filled with NaN and watched.
     pub(crate) poison: bool,
     checked: bool,
@@ -165,6 +172,11 @@ impl Context {
             counter: Counter::default(),
             groups: limits.max_compute_workgroups_per_dimension,
             alignment: limits.min_uniform_buffer_offset_alignment.max(16),
+            maps: options
+                .map
+                .or((adapter.get_info().backend == wgpu::Backend::Metal).then_some(MAPPED)),
+            #[cfg(target_os = "macos")]
+            residency: Default::default(),
             poison: options.poison,
             checked: options.checked,
             failure,

@@ -10,18 +10,22 @@ mod adapter;
 mod context;
 mod expr;
 mod lower;
+mod mapped;
 mod memory;
+#[cfg(target_os = "macos")]
+mod metal;
 mod program;
 mod read;
 mod source;
 
-pub use adapter::{Adapter, Choice, Error, adapters};
+pub use adapter::{Adapter, Choice, Error, NOOP, adapters};
 
 use context::Context;
 pub use context::{Counter, Counts, Facts};
 use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Result, Spec};
 use memory::{Pool, Stored};
 use read::Staging;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,6 +40,9 @@ pub struct Options {
     pub matrices: bool,
     /// See no more than this many bytes of a buffer, even where the adapter could.
     pub binding: Option<u64>,
+    /// Leave weights of at least this many bytes in the file that they are mapped from. By default
+    /// 16 MiB on Metal, and none elsewhere, where their pages are copied: only tests want that.
+    pub map: Option<usize>,
     /// Let the driver check every index. Slower.
     pub checked: bool,
     /// Fill fresh memory with NaN and watch the bytes behind it. For tests; slow.
@@ -49,6 +56,7 @@ impl Default for Options {
             subgroups: true,
             matrices: true,
             binding: None,
+            map: None,
             checked: false,
             poison: false,
         }
@@ -64,7 +72,7 @@ pub fn device(options: &Options) -> std::result::Result<Device, Error> {
 /// texts, each once. Needs no GPU.
 pub fn kernels(plan: &Plan, facts: &Facts) -> Result<Vec<(&'static str, String)>> {
     let mut kernels = Vec::new();
-    for dispatch in lower::lower(facts, plan)?.dispatches {
+    for dispatch in lower::lower(facts, plan, &HashMap::new())?.dispatches {
         let text = dispatch.kernel.text();
         let text = text.map_err(|error| facts.failed(error))?;
         let named = (dispatch.kernel.file, text);

@@ -1,13 +1,14 @@
 //! Buffers: a pool of whole buffers in size classes, and what arrays hold of them.
 
 use crate::context::{Context, lock};
+use crate::mapped::Mapped;
 use crate::read::Staged;
 use kiln_array::{DType, Memory, Part, Result, Shape, Spec, Storage};
 use std::any::Any;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bytes behind a watched buffer that nobody may change.
 pub(crate) const GUARD: u64 = 64;
@@ -18,7 +19,8 @@ pub(crate) struct Raw {
     pub(crate) buffer: wgpu::Buffer,
     /// The bytes that were asked for; the buffer may be larger.
     pub(crate) bytes: usize,
-    pool: Arc<Pool>,
+    /// Where the buffer goes back to; `None` for mapped memory.
+    pool: Option<Arc<Pool>>,
 }
 
 /// Bytes of free buffers that are kept for the next need.
@@ -93,7 +95,7 @@ impl Pool {
             id,
             buffer,
             bytes,
-            pool: self.clone(),
+            pool: Some(self.clone()),
         };
         if self.context.poison {
             let guarded = raw.buffer.size() as usize;
@@ -143,6 +145,10 @@ impl Pool {
         try_create().ok_or_else(no_room)
     }
 
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// What the pool has done.
     pub(crate) fn memory(&self) -> Memory {
         *lock(&self.memory)
@@ -152,11 +158,30 @@ impl Pool {
 /// What watched memory is filled with: a NaN in every float dtype.
 pub(crate) const POISON: u8 = 0xff;
 
+impl Raw {
+    /// Whether the buffer is the pool's, with watched bytes behind it if there are any.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// A buffer over memory that is not the pool's.
+    pub(crate) fn mapped(pool: &Pool, buffer: wgpu::Buffer, bytes: usize) -> Raw {
+        Raw {
+            id: pool.next.fetch_add(1, Ordering::Relaxed),
+            buffer,
+            bytes,
+            pool: None,
+        }
+    }
+}
+
 impl Drop for Raw {
     fn drop(&mut self) {
-        lock(&self.pool.memory).bytes -= class(self.bytes) as usize;
-        let buffer = (self.id, self.buffer.clone());
-        lock(&self.pool.free).put(class(self.bytes), buffer);
+        if let Some(pool) = &self.pool {
+            lock(&pool.memory).bytes -= class(self.bytes) as usize;
+            let buffer = (self.id, self.buffer.clone());
+            lock(&pool.free).put(class(self.bytes), buffer);
+        }
     }
 }
 
@@ -165,8 +190,11 @@ pub(crate) struct Stored {
     bytes: usize,
     loaded: bool,
     /// Rows, each buffer with some: plain elements, or codes, scales and biases one after the other.
-    /// More than one only for loaded rows that one binding does not hold.
-    pub(crate) pieces: Vec<Raw>,
+    /// More than one only for loaded rows that one binding does not hold. Of a mapped table, a copy
+    /// for steps that cannot read it where it is, made when there is one.
+    pieces: OnceLock<Vec<Raw>>,
+    /// A table that stayed in its file.
+    pub(crate) mapped: Option<Mapped>,
     /// A copy of the contents on its way to the host.
     pub(crate) staged: Mutex<Option<(Arc<Staged>, u64)>>,
 }
@@ -177,40 +205,61 @@ impl Stored {
         Stored {
             bytes: raw.bytes,
             loaded: false,
-            pieces: vec![raw],
+            pieces: vec![raw].into(),
+            mapped: None,
             staged: Mutex::default(),
         }
     }
 
-    /// Host rows, brought to the device.
+    /// Host rows, left where they are or brought to the device.
     pub(crate) fn load(pool: &Arc<Pool>, spec: &Spec, parts: &[Part]) -> Result<Stored> {
-        let limit = pool.context.facts.binding;
-        let rows = rows(&spec.shape);
-        let k = spec.shape.elements() / rows.max(1);
-        let Some(pieces) = pieces(spec, limit) else {
-            let row = spec.dtype.row_bytes(k);
-            return Err(pool.context.failed(format!(
-                "eight rows of {row} bytes are more than a kernel can see: {limit} bytes"
-            )));
-        };
-        let upload = |range: Range<usize>| -> Result<Raw> {
-            let planes = Planes::new(spec.dtype, range.len(), k);
-            let raw = pool.take(planes.bytes)?;
-            let mut upload = Upload::new(&pool.context, &raw.buffer);
-            for (plane, &start) in planes.starts.iter().enumerate() {
-                upload.begin(start);
-                slices(parts, &range, plane, rows, |bytes| upload.push(bytes));
-                upload.flush();
-            }
-            Ok(raw)
+        let mapped = Mapped::new(pool, spec, parts);
+        let pieces = match &mapped {
+            Some(_) => OnceLock::new(),
+            None => upload(pool, spec, parts)?.into(),
         };
         Ok(Stored {
             bytes: spec.bytes(),
             loaded: true,
-            pieces: pieces.into_iter().map(upload).collect::<Result<_>>()?,
+            pieces,
+            mapped,
             staged: Mutex::default(),
         })
     }
+
+    /// The buffers with all rows in order.
+    pub(crate) fn pieces(&self, pool: &Arc<Pool>) -> Result<&[Raw]> {
+        if let (None, Some(mapped)) = (self.pieces.get(), &self.mapped) {
+            let copy = upload(pool, &mapped.spec, &mapped.parts)?;
+            return Ok(self.pieces.get_or_init(|| copy));
+        }
+        Ok(self.pieces.get().map_or(&[], Vec::as_slice))
+    }
+}
+
+/// Copies rows to the device.
+fn upload(pool: &Arc<Pool>, spec: &Spec, parts: &[Part]) -> Result<Vec<Raw>> {
+    let limit = pool.context.facts.binding;
+    let rows = rows(&spec.shape);
+    let k = spec.shape.elements() / rows.max(1);
+    let Some(pieces) = pieces(spec, limit) else {
+        let row = spec.dtype.row_bytes(k);
+        return Err(pool.context.failed(format!(
+            "eight rows of {row} bytes are more than a kernel can see: {limit} bytes"
+        )));
+    };
+    let upload = |range: Range<usize>| -> Result<Raw> {
+        let planes = Planes::new(spec.dtype, range.len(), k);
+        let raw = pool.take(planes.bytes)?;
+        let mut upload = Upload::new(&pool.context, &raw.buffer);
+        for (plane, &start) in planes.starts.iter().enumerate() {
+            upload.begin(start);
+            slices(parts, &range, plane, rows, |bytes| upload.push(bytes));
+            upload.flush();
+        }
+        Ok(raw)
+    };
+    pieces.into_iter().map(upload).collect()
 }
 
 impl Storage for Stored {

@@ -1,8 +1,8 @@
 //! A compiled plan: what does not change from run to run, and one run.
 
 use crate::Shared;
-use crate::context::lock;
-use crate::lower::{Dispatch, Place, lower};
+use crate::context::{Context, lock};
+use crate::lower::{Dispatch, Files, Place, lower, tables};
 use crate::memory::{GUARD, POISON, Raw, Stored};
 use crate::read::{self, Staged};
 use kiln_array::{Buffer, Plan, Program, Result, Slot};
@@ -22,13 +22,31 @@ const KEPT: usize = 8;
 /// A compiled plan.
 pub(crate) struct Compiled {
     shared: Arc<Shared>,
-    launches: Vec<Launch>,
-    parameters: Option<Raw>,
     /// The plan's temporary slots, at their numbers.
     temporaries: HashMap<u32, Raw>,
-    scratch: Vec<Raw>,
     /// External slots that are written, and whether they are staged.
     written: Vec<(u32, bool)>,
+    /// For arrays that lie where they were copied to.
+    usual: Arc<Launches>,
+    /// On devices where weights may stay in their files.
+    mapped: Option<Elsewhere>,
+}
+
+/// What it takes to lower a plan again for weights that lie in files.
+struct Elsewhere {
+    plan: Plan,
+    /// The slots that may.
+    tables: Vec<u32>,
+    /// By the numbers of these slots' buffers; 0 for what is no file.
+    known: Mutex<Vec<(Vec<u64>, Arc<Launches>)>>,
+}
+
+/// A lowered plan.
+struct Launches {
+    launches: Vec<Launch>,
+    /// Not to go back to the pool before.
+    _parameters: Option<Raw>,
+    scratch: Vec<Raw>,
     groups: Mutex<Vec<HashMap<Vec<u64>, wgpu::BindGroup>>>,
 }
 
@@ -46,38 +64,103 @@ impl Compiled {
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
         let context = &shared.context;
         context.check()?;
-        let lowered = lower(&context.facts, plan)?;
+        let usual = Launches::new(&shared, plan, &Files::new())?;
         let mut temporaries = HashMap::new();
         for (number, slot) in (0u32..).zip(&plan.slots) {
             if let Slot::Temporary { bytes } = slot {
                 temporaries.insert(number, shared.pool.take(*bytes)?);
             }
         }
-        let scratch = lowered.scratch.iter().filter(|bytes| **bytes > 0);
-        let count = scratch.clone().count();
-        let scratch: Vec<Raw> = if count == 0 {
-            Vec::new()
-        } else {
-            let take = |bytes: &usize| shared.pool.take(*bytes);
-            lowered.scratch.iter().map(take).collect::<Result<_>>()?
-        };
-        let (parameters, offsets) = upload(&shared, &lowered.dispatches)?;
-        let mut compiled = Compiled {
-            launches: Vec::with_capacity(lowered.dispatches.len()),
+        let mapped = context.maps.map(|_| Elsewhere {
+            tables: tables(plan),
+            plan: plan.clone(),
+            known: Mutex::default(),
+        });
+        Ok(Compiled {
             temporaries,
-            scratch,
             written: written(plan),
-            groups: Mutex::new(Vec::new()),
-            parameters,
-            shared: shared.clone(),
+            usual: Arc::new(usual),
+            mapped,
+            shared,
+        })
+    }
+
+    /// The launches for these arrays, and the buffers that they read and write.
+    fn placed<'s>(&self, stored: &[&'s Stored]) -> Result<(Arc<Launches>, Vec<&'s [Raw]>)> {
+        let pool = &self.shared.pool;
+        let Some(elsewhere) = &self.mapped else {
+            let pieces = stored.iter().map(|stored| stored.pieces(pool));
+            return Ok((self.usual.clone(), pieces.collect::<Result<_>>()?));
         };
+        let file = |slot: u32| stored.get(slot as usize).and_then(|s| s.mapped.as_ref());
+        let id = |&slot: &u32| file(slot).map_or(0, |mapped| mapped.raw.id);
+        let ids: Vec<u64> = elsewhere.tables.iter().map(id).collect();
+        let mut buffers = Vec::with_capacity(stored.len());
+        for (slot, stored) in (0u32..).zip(stored) {
+            buffers.push(match &stored.mapped {
+                Some(mapped) if elsewhere.tables.contains(&slot) => {
+                    std::slice::from_ref(&mapped.raw)
+                }
+                _ => stored.pieces(pool)?,
+            });
+        }
+        if ids.iter().all(|id| *id == 0) {
+            return Ok((self.usual.clone(), buffers));
+        }
+        let mut known = lock(&elsewhere.known);
+        if let Some((_, launches)) = known.iter().find(|(of, _)| *of == ids) {
+            return Ok((launches.clone(), buffers));
+        }
+        let files = elsewhere.tables.iter();
+        let files = files.filter_map(|&slot| Some((slot, &file(slot)?.blocks[..])));
+        let launches = Launches::new(&self.shared, &elsewhere.plan, &files.collect())?;
+        let launches = Arc::new(launches);
+        if known.len() == KEPT {
+            known.remove(0);
+        }
+        known.push((ids, launches.clone()));
+        Ok((launches, buffers))
+    }
+
+    /// Fails if something was written behind a watched buffer.
+    fn check_guards(&self, launches: &Launches, externals: &[&[Raw]]) -> Result<()> {
+        let shared = &self.shared;
+        let owned = externals.iter().copied().flatten();
+        let raws = owned.chain(self.temporaries.values());
+        for raw in raws.chain(&launches.scratch).filter(|raw| raw.is_pooled()) {
+            let mut guard = [0; GUARD as usize];
+            let from = raw.buffer.size() - GUARD;
+            read::read(&shared.staging, raw, from as usize, &mut guard)?;
+            if guard != [POISON; GUARD as usize] {
+                let bytes = raw.bytes;
+                let message = format!("a kernel wrote behind a buffer of {bytes} bytes");
+                return Err(shared.context.failed(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Launches {
+    fn new(shared: &Shared, plan: &Plan, files: &Files<'_>) -> Result<Launches> {
+        let context = &shared.context;
+        let lowered = lower(&context.facts, plan, files)?;
+        let scratch: Vec<Raw> = match lowered.scratch.iter().any(|bytes| *bytes > 0) {
+            false => Vec::new(),
+            true => {
+                let take = |bytes: &usize| shared.pool.take(*bytes);
+                lowered.scratch.iter().map(take).collect::<Result<_>>()?
+            }
+        };
+        let (parameters, offsets) = upload(shared, &lowered.dispatches)?;
         let mut bound: HashMap<(usize, u64), wgpu::BindGroup> = HashMap::new();
+        let mut launches = Vec::with_capacity(lowered.dispatches.len());
         for (dispatch, (offset, size)) in lowered.dispatches.into_iter().zip(offsets) {
             let operands = dispatch.operands.len();
             let pipeline = context.pipeline(&dispatch.kernel, operands)?;
-            let make = || compiled.bind_parameters(operands, size);
+            let make = || bind_parameters(context, parameters.as_ref(), operands, size);
             let bind_parameters = bound.entry((operands, size)).or_insert_with(make).clone();
-            compiled.launches.push(Launch {
+            launches.push(Launch {
                 pipeline,
                 operands: dispatch.operands,
                 parameters: offset,
@@ -86,40 +169,53 @@ impl Compiled {
                 work: dispatch.work,
             });
         }
-        let groups = compiled.launches.iter().map(|_| HashMap::new()).collect();
-        *lock(&compiled.groups) = groups;
-        Ok(compiled)
+        let groups = launches.iter().map(|_| HashMap::new()).collect();
+        Ok(Launches {
+            launches,
+            _parameters: parameters,
+            scratch,
+            groups: Mutex::new(groups),
+        })
     }
+}
 
-    fn bind_parameters(&self, operands: usize, size: u64) -> wgpu::BindGroup {
-        let context = &self.shared.context;
-        let entries: Vec<_> = self
-            .parameters
-            .iter()
-            .map(|raw| wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &raw.buffer,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(size),
-                }),
-            })
-            .collect();
-        context
-            .device
-            .create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: &context.layouts(operands).parameters,
-                entries: &entries,
-            })
-    }
+fn bind_parameters(
+    context: &Context,
+    parameters: Option<&Raw>,
+    operands: usize,
+    size: u64,
+) -> wgpu::BindGroup {
+    let buffer = parameters.map(|raw| &raw.buffer);
+    let entry = |buffer| wgpu::BindGroupEntry {
+        binding: 0,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset: 0,
+            size: wgpu::BufferSize::new(size),
+        }),
+    };
+    let entries: Vec<_> = buffer.map(entry).into_iter().collect();
+    context
+        .device
+        .create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &context.layouts(operands).parameters,
+            entries: &entries,
+        })
+}
 
+impl Compiled {
     /// The buffer that an operand lies in.
-    fn raw<'r>(&'r self, externals: &[&'r Stored], place: Place) -> Result<&'r Raw> {
+    fn raw<'r>(
+        &'r self,
+        launches: &'r Launches,
+        externals: &[&'r [Raw]],
+        place: Place,
+    ) -> Result<&'r Raw> {
         let found = match place {
-            Place::Scratch(which) => self.scratch.get(which),
+            Place::Scratch(which) => launches.scratch.get(which),
             Place::Slot(slot, piece) => match externals.get(slot as usize) {
-                Some(stored) => stored.pieces.get(piece),
+                Some(pieces) => pieces.get(piece),
                 None => self.temporaries.get(&slot),
             },
         };
@@ -132,13 +228,13 @@ impl Compiled {
 
     /// Encodes all launches; submits whenever enough work has come together. What is left is in
     /// the encoder that comes back.
-    fn encode(&self, externals: &[&Stored]) -> Result<wgpu::CommandEncoder> {
+    fn encode(&self, launches: &Launches, externals: &[&[Raw]]) -> Result<wgpu::CommandEncoder> {
         let context = &self.shared.context;
-        let mut kept = lock(&self.groups);
+        let mut kept = lock(&launches.groups);
         let begin = || context.device.create_command_encoder(&Default::default());
         let mut encoder = begin();
         let mut at = 0;
-        while at < self.launches.len() {
+        while at < launches.launches.len() {
             if at > 0 {
                 context.queue.submit([encoder.finish()]);
                 context.counter.add(|counts| counts.submissions += 1);
@@ -147,13 +243,13 @@ impl Compiled {
             let mut work = 0;
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let mut current = None;
-            while let Some(launch) = self.launches.get(at)
+            while let Some(launch) = launches.launches.get(at)
                 && (work == 0 || work + launch.work <= SUBMISSION)
             {
                 let raws: Vec<&Raw> = launch
                     .operands
                     .iter()
-                    .map(|&place| self.raw(externals, place))
+                    .map(|&place| self.raw(launches, externals, place))
                     .collect::<Result<_>>()?;
                 let key: Vec<u64> = raws.iter().map(|raw| raw.id).collect();
                 let known = &mut kept[at];
@@ -193,24 +289,6 @@ impl Compiled {
                 entries: &entries,
             })
     }
-
-    /// Fails if something was written behind a watched buffer.
-    fn check_guards(&self, externals: &[&Stored]) -> Result<()> {
-        let shared = &self.shared;
-        let owned = externals.iter().flat_map(|stored| &stored.pieces);
-        let raws = owned.chain(self.temporaries.values()).chain(&self.scratch);
-        for raw in raws {
-            let mut guard = [0; GUARD as usize];
-            let from = raw.buffer.size() - GUARD;
-            read::read(&shared.staging, raw, from as usize, &mut guard)?;
-            if guard != [POISON; GUARD as usize] {
-                let bytes = raw.bytes;
-                let message = format!("a kernel wrote behind a buffer of {bytes} bytes");
-                return Err(shared.context.failed(message));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Program for Compiled {
@@ -221,20 +299,21 @@ impl Program for Compiled {
             .iter()
             .map(|buffer| shared.stored(buffer))
             .collect::<Result<_>>()?;
+        let (launches, buffers) = self.placed(&externals)?;
         if shared.context.poison {
-            for raw in self.temporaries.values().chain(&self.scratch) {
+            for raw in self.temporaries.values().chain(&launches.scratch) {
                 let bytes = vec![POISON; raw.buffer.size() as usize];
                 shared.context.queue.write_buffer(&raw.buffer, 0, &bytes);
             }
         }
-        let mut encoder = self.encode(&externals)?;
+        let mut encoder = self.encode(&launches, &buffers)?;
         let mut copies = Vec::new();
         let mut places = Vec::new();
         let mut bytes = 0;
         for &(slot, staged) in &self.written {
             let stored = externals[slot as usize];
             *lock(&stored.staged) = None;
-            let (true, [raw]) = (staged, &stored.pieces[..]) else {
+            let (true, [raw]) = (staged, buffers[slot as usize]) else {
                 continue;
             };
             let size = (raw.bytes as u64).next_multiple_of(8);
@@ -246,7 +325,7 @@ impl Program for Compiled {
         let index = shared.context.queue.submit([encoder.finish()]);
         shared.context.counter.add(|counts| {
             counts.submissions += 1;
-            counts.dispatches += self.launches.len() as u64;
+            counts.dispatches += launches.launches.len() as u64;
         });
         if let Some(staged) = staged {
             staged.submitted(index);
@@ -255,7 +334,7 @@ impl Program for Compiled {
             }
         }
         if shared.context.poison {
-            self.check_guards(&externals)?;
+            self.check_guards(&launches, &buffers)?;
         }
         shared.context.check()
     }
@@ -269,7 +348,7 @@ impl Shared {
         if let Some((staged, at)) = staged {
             return staged.read_from(at as usize + from, out);
         }
-        let [raw] = &stored.pieces[..] else {
+        let [raw] = stored.pieces(&self.pool)? else {
             return Err(self
                 .context
                 .failed("an array in several pieces cannot be read"));

@@ -169,6 +169,10 @@ impl Backend for Faulty {
     fn memory(&self) -> Memory {
         self.cpu.memory()
     }
+
+    fn queues(&self) -> bool {
+        self.cpu.queues()
+    }
 }
 
 fn faulty() -> Result<(Device, [Arc<AtomicBool>; 2])> {

@@ -163,7 +163,11 @@ impl Lowering<'_> {
                     1
                 },
         )?;
-        let target = self.target(output, product.n);
+        // Threads store whole words, which must not be shared by two pieces.
+        let target = match found.iter().all(|piece| piece.rows.start.is_multiple_of(8)) {
+            true => self.target(output, product.n),
+            false => self.wide_target(output),
+        };
         let way = way(&product, self.context.matrix);
         for piece in &found {
             let part = Part {
@@ -210,8 +214,9 @@ impl Lowering<'_> {
             product.w_batch as u32,
             product.n as u32,
             column as u32,
-            piece.planes[0],
-            piece.planes[1],
+            piece.starts[0],
+            piece.starts[1],
+            piece.starts[2],
         ];
         let mut operands = vec![
             target.place,
@@ -278,7 +283,8 @@ impl Lowering<'_> {
 /// time.
 pub(super) fn code_values(kernel: Kernel, dtype: DType) -> Kernel {
     let DType::Quantised(format) = dtype else {
-        return kernel.set("CODES", "vec4<u32>");
+        let words = 8 * dtype.bytes() / 4;
+        return kernel.set("CODES", "vec4<u32>").set("EIGHT", words);
     };
     let step = format.group().min(32);
     let words = step * format.bits() / 32;

@@ -12,9 +12,11 @@ mod tiles;
 mod write;
 
 use crate::context::Facts;
+use crate::mapped::Block;
 use crate::memory::pieces;
 use crate::source::Kernel;
 use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Step};
+use std::collections::HashMap;
 
 /// One kernel launch.
 #[derive(Debug)]
@@ -53,11 +55,36 @@ pub(crate) fn supports(op: &Op) -> bool {
     !matches!(op, Op::Custom(_))
 }
 
+/// The tables among a plan's external slots that lie in mapped files, and where.
+pub(crate) type Files<'f> = HashMap<u32, &'f [Block]>;
+
+/// The external slots that steps use as tables of the rows that were loaded, and as nothing else:
+/// only these may be among the [`Files`].
+pub(crate) fn tables(plan: &Plan) -> Vec<u32> {
+    let row = |slot: &Slot| match slot {
+        Slot::External(spec) => Some(spec.shape.last_axis()),
+        Slot::Temporary { .. } => None,
+    };
+    let mut rows: Vec<Option<usize>> = plan.slots.iter().map(row).collect();
+    for step in &plan.steps {
+        for (number, input) in step.inputs.iter().enumerate() {
+            let table = matches!((&step.op, number), (Op::Matmul { .. }, 1) | (Op::Take, 0));
+            let k = input.layout.shape().last_axis();
+            if let Some(row) = rows.get_mut(input.slot as usize) {
+                *row = row.filter(|row| table && *row == k);
+            }
+        }
+    }
+    let found = (0u32..).zip(rows).filter(|(_, row)| row.is_some());
+    found.map(|(slot, _)| slot).collect()
+}
+
 /// Lowers every step.
-pub(crate) fn lower(context: &Facts, plan: &Plan) -> Result<Lowered> {
+pub(crate) fn lower(context: &Facts, plan: &Plan, files: &Files<'_>) -> Result<Lowered> {
     let mut lowering = Lowering {
         context,
         plan,
+        files,
         dispatches: Vec::new(),
         scratch: [0; 2],
     };
@@ -75,6 +102,7 @@ pub(crate) fn lower(context: &Facts, plan: &Plan) -> Result<Lowered> {
 struct Lowering<'p> {
     context: &'p Facts,
     plan: &'p Plan,
+    files: &'p Files<'p>,
     dispatches: Vec<Dispatch>,
     scratch: [usize; 2],
 }

@@ -1,6 +1,7 @@
 //! Tables of rows, which may be quantised and may lie in several pieces; and `Take` from them.
 
 use super::{Dispatch, Lowering, Place, groups, per_word};
+use crate::mapped::Block;
 use crate::memory::{Planes, pieces};
 use crate::source::Kernel;
 use kiln_array::{DType, Mode, Operand, Result, Scales, Slot, Spec};
@@ -13,8 +14,8 @@ pub(super) struct TablePiece {
     pub(super) rows: Range<usize>,
     /// The buffer's row that is the first of these.
     pub(super) first: usize,
-    /// Where scales and biases start, in words.
-    pub(super) planes: [u32; 2],
+    /// The words at which elements or codes, scales and biases start.
+    pub(super) starts: [u32; 3],
 }
 
 impl Lowering<'_> {
@@ -30,8 +31,26 @@ impl Lowering<'_> {
             place: Place::Slot(operand.slot, 0),
             rows: 0..rows,
             first,
-            planes: [0; 2],
+            starts: [0; 3],
         };
+        let overlap = |buffer: usize, block: &Block| {
+            let from = block.rows.start.max(first);
+            let to = block.rows.end.min(first + rows);
+            (from < to).then(|| TablePiece {
+                place: Place::Slot(operand.slot, buffer),
+                rows: from - first..to - first,
+                first: from - block.rows.start,
+                starts: block.starts,
+            })
+        };
+        match self.files.get(&operand.slot) {
+            Some([block]) => {
+                let starts = block.starts;
+                return Ok(vec![TablePiece { starts, ..plain() }]);
+            }
+            Some(blocks) => return Ok(blocks.iter().filter_map(|b| overlap(0, b)).collect()),
+            None => {}
+        }
         let Some(Slot::External(spec)) = self.plan.slots.get(operand.slot as usize) else {
             return Ok(vec![plain()]);
         };
@@ -48,19 +67,18 @@ impl Lowering<'_> {
         if cut.len() == 1 && !spec.dtype.is_quantised() {
             return Ok(vec![plain()]);
         }
-        let overlap = |(number, piece): (usize, Range<usize>)| {
-            let from = piece.start.max(first);
-            let to = piece.end.min(first + rows);
-            let planes = Planes::new(spec.dtype, piece.len(), k);
+        let block = |rows: Range<usize>| {
+            let planes = Planes::new(spec.dtype, rows.len(), k);
             let start = |plane: usize| planes.starts.get(plane).map_or(0, |at| (at / 4) as u32);
-            (from < to).then(|| TablePiece {
-                place: Place::Slot(operand.slot, number),
-                rows: from - first..to - first,
-                first: from - piece.start,
-                planes: [start(1), start(2)],
-            })
+            Block {
+                rows,
+                starts: [0, 1, 2].map(start),
+            }
         };
-        Ok(cut.into_iter().enumerate().filter_map(overlap).collect())
+        let blocks = cut.into_iter().map(block).enumerate();
+        Ok(blocks
+            .filter_map(|(number, b)| overlap(number, &b))
+            .collect())
     }
 
     pub(super) fn take(&mut self, table: &Operand, ids: &Operand, output: &Operand) -> Result<()> {
@@ -81,7 +99,7 @@ impl Lowering<'_> {
                 place: Place::Slot(table.slot, 0),
                 rows: 0..0,
                 first: 0,
-                planes: [0; 2],
+                starts: [0; 3],
             });
         }
         let split = found.len() > 1;
@@ -106,8 +124,9 @@ impl Lowering<'_> {
                     piece.rows.start as u32,
                     piece.rows.end as u32,
                     missing(output.dtype),
-                    piece.planes[0],
-                    piece.planes[1],
+                    piece.starts[0],
+                    piece.starts[1],
+                    piece.starts[2],
                 ],
                 groups: groups(count, output.dtype, 64),
                 work: 2 * output.spec().bytes() as u64,
