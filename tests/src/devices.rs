@@ -108,6 +108,14 @@ pub fn gpu_mapped() -> Vec<Device> {
     })
 }
 
+/// A GPU that takes every command and executes none.
+pub fn noop() -> kiln_wgpu::Options {
+    kiln_wgpu::Options {
+        adapter: kiln_wgpu::Choice::Name(kiln_wgpu::NOOP.into()),
+        ..Default::default()
+    }
+}
+
 /// A GPU with these options, if there is to be one.
 pub fn gpu_with(options: kiln_wgpu::Options) -> Vec<Device> {
     gpu_backend(&options).map(Device::new).into_iter().collect()

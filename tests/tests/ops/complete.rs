@@ -2,8 +2,8 @@
 //! accept.
 
 use kiln_array::{
-    Custom, CustomOp, DType, Expr, Format, Instr, Kind, Op, Options, Pairing, Plan, Reduce, Scalar,
-    Shape, Spec,
+    Custom, CustomOp, DType, Device, Expr, Format, Instr, Kind, Observer, Op, Options, Pairing,
+    Plan, Reduce, Scalar, Shape, Spec,
 };
 use kiln_tests::devices;
 use std::collections::BTreeSet;
@@ -42,8 +42,8 @@ fn cast(kind: Kind, dtype: DType) -> String {
     format!("{kind:?} to {dtype}")
 }
 
-/// Everything that the cases run.
-fn seen() -> Seen {
+/// Everything that the cases run on a device made with these options.
+fn seen(device: impl FnOnce(Options, Observer) -> Device) -> Seen {
     let seen = Arc::new(Mutex::new(Seen::new()));
     let record = seen.clone();
     let observer = move |plan: &Plan| {
@@ -60,7 +60,7 @@ fn seen() -> Seen {
         reuse: false,
         cache: false,
     };
-    crate::sample_all(&devices::watched(options, Box::new(observer)));
+    crate::sample_all(&device(options, Box::new(observer)));
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.clone()
 }
@@ -202,10 +202,21 @@ fn wanted() -> Seen {
 
 #[test]
 fn every_operation_runs_with_every_dtype_and_format_it_accepts() {
-    let seen = seen();
-    let missing: Vec<String> = wanted()
-        .into_iter()
-        .filter(|item| !seen.contains(item))
-        .collect();
+    complete(&seen(devices::watched));
+}
+
+/// A decomposition would run other operations.
+#[test]
+fn the_gpu_has_a_kernel_of_its_own_for_each() {
+    if let Some(gpu) = devices::gpu_backend(&devices::noop()) {
+        complete(&seen(|options, observer| {
+            Device::with(gpu, options, Some(observer))
+        }));
+    }
+}
+
+fn complete(seen: &Seen) {
+    let wanted = wanted();
+    let missing: Vec<&String> = wanted.iter().filter(|item| !seen.contains(*item)).collect();
     assert!(missing.is_empty(), "no case runs {missing:#?}");
 }
