@@ -10,6 +10,7 @@ use kiln_array::{DType, Device, Mode};
 use kiln_convert::{Options, Quantise};
 use kiln_formats::safetensors;
 use kiln_model::{Event, Model, Request, map};
+use kiln_tests::devices;
 use kiln_tokenizer::{Message, Tokenizer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -111,9 +112,14 @@ fn float16() -> &'static Path {
     converted(&MADE, "float16", &source(), options)
 }
 
+/// The processor or, where `KILN_DEVICE` is `gpu`, the GPU.
 fn device() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| kiln_cpu::device(kiln_cpu::Options::default()).unwrap())
+    let gpu = std::env::var("KILN_DEVICE").is_ok_and(|device| device == "gpu");
+    DEVICE.get_or_init(|| match gpu {
+        true => devices::gpu().swap_remove(0),
+        false => kiln_cpu::device(kiln_cpu::Options::default()).unwrap(),
+    })
 }
 
 /// The likeliest token at each of `count` steps.
