@@ -4,6 +4,7 @@ use crate::Shared;
 use crate::lower::{Lowered, lower};
 use crate::memory::{Block, Memory, lock};
 use crate::storage::Stored;
+use crate::team::Stretch;
 use kiln_array::{Buffer, Plan, Program, Result, Slot, Spec};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Compiled {
     shared: Arc<Shared>,
     lowered: Lowered,
+    stretches: Vec<Stretch>,
     externals: Vec<Spec>,
     temporaries: Mutex<Vec<Block>>,
     /// For each external slot: whether a run writes it.
@@ -39,6 +41,7 @@ impl Compiled {
             .map(|i| lowered.written.contains(&(i as u32)))
             .collect();
         Ok(Compiled {
+            stretches: shared.team.stretches(&lowered.kernels),
             shared,
             lowered,
             externals,
@@ -140,7 +143,9 @@ impl Program for Compiled {
         temporaries
             .iter()
             .for_each(|block| memory.push_block(block));
-        self.shared.team.run(&self.lowered.kernels, &memory);
+        self.shared
+            .team
+            .run(&self.lowered.kernels, &self.stretches, &memory);
         drop(memory);
         if !temporaries.iter_mut().all(Block::is_intact) || self.shared.pool.damaged() {
             return Err(self.shared.failed("a kernel wrote behind its memory"));

@@ -1,68 +1,269 @@
-//! The threads that kernels run on.
+//! The threads that kernels run on. They are called once for a list of kernels and walk it
+//! together.
+//!
+//! A kernel that is worth it is cut into pieces, which are dealt out to the threads; who has done
+//! its own takes what others have not begun. Who completes the last piece deals out the next
+//! kernel, having run small ones in between by itself. So nobody waits for a thread that has
+//! nothing in hand, as one may that has lost its core to another program.
 
 use crate::kernels::Kernel;
 use crate::memory::Memory;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Steps of less than this many nanoseconds are not worth waking another thread for.
-const ALONE: usize = 6_000;
+/// Steps of less than this many nanoseconds are not worth another thread's attention.
+const ALONE: usize = 2_000;
 
-/// A private pool of threads.
+/// Pieces of a kernel for each thread, so that a slow one is made up for.
+const PIECES: usize = 4;
+
+/// How often an idle thread looks for work before it lets others have its core: some tens of
+/// microseconds, longer than most kernels take one thread more than another.
+const SPINS: usize = 2_000;
+
+/// The calling thread and some that help it.
 pub(crate) struct Team {
-    pool: rayon::ThreadPool,
+    helpers: Option<rayon::ThreadPool>,
+    hands: Vec<Hand>,
+    /// Pieces of the current kernel that are not done.
+    left: AtomicUsize,
+}
+
+/// Kernels from one deal to the next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stretch {
+    kernels: Range<usize>,
+    /// Into how many pieces the one kernel is cut; several kernels, or a small one, are one thread's.
+    pieces: usize,
+}
+
+/// What a team works on.
+#[derive(Clone, Copy)]
+struct Work<'w> {
+    kernels: &'w [Box<dyn Kernel>],
+    stretches: &'w [Stretch],
+    memory: &'w Memory<'w>,
 }
 
 impl Team {
     /// A team of `threads` threads, at least one. An error where the system has no more.
     pub(crate) fn new(threads: usize) -> Result<Team, rayon::ThreadPoolBuildError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|i| format!("kiln-cpu-{i}"))
-            .build()?;
-        Ok(Team { pool })
+        let threads = threads.max(1);
+        let pool = || {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads - 1)
+                .thread_name(|i| format!("kiln-cpu-{}", i + 1))
+                .build()
+        };
+        Ok(Team {
+            helpers: (threads > 1).then(pool).transpose()?,
+            hands: (0..threads).map(|_| Hand::default()).collect(),
+            left: AtomicUsize::new(0),
+        })
     }
 
     /// How many threads there are.
     pub(crate) fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.hands.len()
     }
 
-    /// Runs the kernels one after the other, each on all threads.
-    pub(crate) fn run(&self, kernels: &[Box<dyn Kernel>], memory: &Memory<'_>) {
-        let threads = self.threads();
-        let all = || {
-            for kernel in kernels {
-                let units = kernel.units();
-                if threads == 1 || units <= 1 || units * kernel.cost() < ALONE {
-                    kernel.run(memory, 0..units);
-                } else {
-                    split(&**kernel, units, threads, memory);
-                }
-                memory.next_step();
+    /// How these kernels are dealt out.
+    pub(crate) fn stretches(&self, kernels: &[Box<dyn Kernel>]) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for (at, kernel) in kernels.iter().enumerate() {
+            let units = kernel.units();
+            let small = units <= 1 || units * kernel.cost() < ALONE || self.threads() == 1;
+            let pieces = if small {
+                1
+            } else {
+                units.min(PIECES * self.threads())
+            };
+            match stretches.last_mut() {
+                Some(last) if small && last.pieces == 1 => last.kernels.end = at + 1,
+                _ => stretches.push(Stretch {
+                    kernels: at..at + 1,
+                    pieces,
+                }),
             }
+        }
+        stretches
+    }
+
+    /// Runs the kernels one after the other, each on all threads. One call at a time.
+    pub(crate) fn run(
+        &self,
+        kernels: &[Box<dyn Kernel>],
+        stretches: &[Stretch],
+        memory: &Memory<'_>,
+    ) {
+        let work = Work {
+            kernels,
+            stretches,
+            memory,
         };
-        if threads == 1 {
-            all()
-        } else if rayon::current_thread_index().is_some() {
-            // A worker of another pool would run other jobs of that pool while it waits, and those
-            // may want the locks that the caller holds.
-            let outcome = std::thread::scope(|scope| scope.spawn(|| self.pool.install(all)).join());
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        } else {
-            self.pool.install(all)
+        match &self.helpers {
+            Some(helpers) if stretches.iter().any(|stretch| stretch.pieces > 1) => {
+                let all = || {
+                    // Not what the last call left: helpers would go home at once.
+                    self.hands.iter().for_each(|hand| hand.put(0, 0..0));
+                    helpers.in_place_scope(|scope| {
+                        scope.spawn_broadcast(|_, context| self.help(context.index() + 1, work));
+                        let _dismissal = Dismissal(self);
+                        self.deal(0, work);
+                        self.help(0, work);
+                    });
+                };
+                if rayon::current_thread_index().is_none() {
+                    return all();
+                }
+                // A worker of another pool would run other jobs of that pool while it waits, and
+                // those may want the locks that the caller holds.
+                let outcome = std::thread::scope(|scope| scope.spawn(all).join());
+                outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+            _ => stretches.iter().for_each(|stretch| alone(stretch, work)),
+        }
+    }
+
+    /// Runs small kernels from stretch `next` on, up to one that is worth dealing out, or ends.
+    fn deal(&self, mut next: usize, work: Work<'_>) {
+        while let Some(stretch) = work.stretches.get(next) {
+            next += 1;
+            if stretch.pieces == 1 {
+                alone(stretch, work);
+                continue;
+            }
+            let (pieces, threads) = (stretch.pieces, self.threads());
+            self.left.store(pieces, Ordering::Relaxed);
+            for (thread, hand) in self.hands.iter().enumerate() {
+                let own = thread * pieces / threads..(thread + 1) * pieces / threads;
+                hand.put(next, own);
+            }
+            return;
+        }
+        self.dismiss();
+    }
+
+    /// No more work: all threads go home.
+    fn dismiss(&self) {
+        self.hands.iter().for_each(|hand| hand.put(HOME, 0..0));
+    }
+
+    /// Does pieces until there are no more kernels.
+    fn help(&self, thread: usize, work: Work<'_>) {
+        let _dismissal = Dismissal(self);
+        let (mut idle, threads) = (0, self.threads());
+        loop {
+            let own = &self.hands[thread];
+            let others = (1..threads).map(|other| &self.hands[(thread + other) % threads]);
+            let taken = own
+                .take_first()
+                .or_else(|| others.rev().find_map(Hand::take_last));
+            if let Some((next, piece)) = taken {
+                idle = 0;
+                self.piece(next, piece, work);
+                continue;
+            }
+            if own.is_home() {
+                return;
+            }
+            idle += 1;
+            if idle < SPINS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Runs a piece of the stretch before stretch `next`; the last one deals again.
+    fn piece(&self, next: usize, piece: usize, work: Work<'_>) {
+        let stretch = &work.stretches[next - 1];
+        let kernel = &work.kernels[stretch.kernels.start];
+        let (units, pieces) = (kernel.units(), stretch.pieces);
+        let range = piece * units / pieces..(piece + 1) * units / pieces;
+        kernel.run(work.memory, range);
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            work.memory.next_step();
+            self.deal(next, work);
         }
     }
 }
 
-/// Runs one kernel on all threads: four pieces for each, so that a slow one is made up for.
-fn split(kernel: &dyn Kernel, units: usize, threads: usize, memory: &Memory<'_>) {
-    let pieces = units.min(4 * threads);
-    let piece = |i: usize| -> Range<usize> { i * units / pieces..(i + 1) * units / pieces };
-    (0..pieces)
-        .into_par_iter()
-        .for_each(|i| kernel.run(memory, piece(i)));
+/// Runs kernels on this thread.
+fn alone(stretch: &Stretch, work: Work<'_>) {
+    for kernel in &work.kernels[stretch.kernels.clone()] {
+        kernel.run(work.memory, 0..kernel.units());
+        work.memory.next_step();
+    }
+}
+
+/// Sends all threads home when its thread panics, which would leave a piece undone for ever.
+struct Dismissal<'t>(&'t Team);
+
+impl Drop for Dismissal<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.dismiss();
+        }
+    }
+}
+
+/// A thread's pieces: consecutive ones, so that it reads memory in order, of which others take the
+/// last first. One word holds the number of the stretch after theirs, the first and the end, so
+/// that who takes a piece knows which kernel it is of.
+#[derive(Default)]
+#[repr(align(128))]
+struct Hand(AtomicU64);
+
+/// Bits of a piece's number.
+const BITS: u32 = 20;
+const MASK: u64 = (1 << BITS) - 1;
+
+/// In place of a stretch's number: there is no more work.
+const HOME: usize = (1 << (64 - 2 * BITS)) - 1;
+
+impl Hand {
+    fn put(&self, next: usize, pieces: Range<usize>) {
+        let word = pack(next as u64, pieces.start as u64, pieces.end as u64);
+        self.0.store(word, Ordering::Release);
+    }
+
+    fn is_home(&self) -> bool {
+        self.0.load(Ordering::Acquire) >> (2 * BITS) == HOME as u64
+    }
+
+    fn take_first(&self) -> Option<(usize, usize)> {
+        self.take(|first, end| (first, (first + 1, end)))
+    }
+
+    fn take_last(&self) -> Option<(usize, usize)> {
+        self.take(|first, end| (end - 1, (first, end - 1)))
+    }
+
+    fn take(&self, take: impl Fn(u64, u64) -> (u64, (u64, u64))) -> Option<(usize, usize)> {
+        let mut seen = self.0.load(Ordering::Acquire);
+        loop {
+            let (next, first, end) = (seen >> (2 * BITS), seen >> BITS & MASK, seen & MASK);
+            if first >= end {
+                return None;
+            }
+            let (piece, (first, end)) = take(first, end);
+            let rest = pack(next, first, end);
+            let swapped =
+                self.0
+                    .compare_exchange_weak(seen, rest, Ordering::AcqRel, Ordering::Acquire);
+            match swapped {
+                Ok(_) => return Some((next as usize, piece as usize)),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+fn pack(next: u64, first: u64, end: u64) -> u64 {
+    next << (2 * BITS) | first << BITS | end
 }
 
 /// How many threads a team has unless told otherwise: the physical cores, or fewer where the
@@ -110,6 +311,10 @@ mod tests {
         }
     }
 
+    fn run(team: &Team, kernels: Vec<Box<dyn Kernel>>, memory: &Memory<'_>) {
+        team.run(&kernels, &team.stretches(&kernels), memory);
+    }
+
     #[test]
     fn every_unit_runs_once_on_any_number_of_threads() {
         for threads in [1, 2, 3, 7] {
@@ -118,10 +323,114 @@ mod tests {
                 let block = Pool::new(true).take(4 * count).unwrap();
                 let mut memory = Memory::with_capacity(1);
                 memory.push_block(&block);
-                team.run(&[Box::new(Squares { slot: 0, count })], &memory);
+                run(&team, vec![Box::new(Squares { slot: 0, count })], &memory);
                 let squares: Vec<f32> = (0..count).map(|i| (i * i) as f32).collect();
                 assert_eq!(memory.floats(0), squares, "{threads} threads");
             }
+        }
+    }
+
+    /// Adds one to each of some numbers, having seen that all are what they should be.
+    struct Count {
+        step: usize,
+        units: usize,
+        cost: usize,
+    }
+
+    impl Kernel for Count {
+        fn units(&self) -> usize {
+            self.units
+        }
+        fn cost(&self) -> usize {
+            self.cost
+        }
+        fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
+            let (from, to) = ((self.step % 2) as u32, ((self.step + 1) % 2) as u32);
+            let all = memory.floats(from);
+            assert!(
+                all.iter().all(|n| *n == self.step as f32),
+                "step {}",
+                self.step
+            );
+            for unit in range {
+                let numbers = unit * 64 / self.units..(unit + 1) * 64 / self.units;
+                memory.floats_mut(to, numbers).fill((self.step + 1) as f32);
+            }
+        }
+    }
+
+    #[test]
+    fn a_kernel_sees_what_the_one_before_wrote() {
+        let pool = Pool::new(false);
+        for threads in [1, 2, 3, 5] {
+            let team = Team::new(threads).unwrap();
+            for _ in 0..20 {
+                let blocks = [pool.take(256).unwrap(), pool.take(256).unwrap()];
+                let mut memory = Memory::with_capacity(2);
+                blocks.iter().for_each(|block| memory.push_block(block));
+                memory.floats_mut(0, 0..64).fill(0.0);
+                memory.next_step();
+                let kernel = |step: usize| -> Box<dyn Kernel> {
+                    let (units, cost) =
+                        [(64, 1_000_000), (1, 1), (7, 1_000_000), (64, 1)][step % 4];
+                    Box::new(Count { step, units, cost })
+                };
+                run(&team, (0..200).map(kernel).collect(), &memory);
+                assert!(memory.floats(0).iter().all(|n| *n == 200.0));
+            }
+        }
+    }
+
+    #[test]
+    fn small_kernels_in_a_row_are_one_stretch() {
+        let team = Team::new(2).unwrap();
+        let kernels: Vec<Box<dyn Kernel>> = [(1, 9), (5, 9), (8, 9000), (3, 1), (90, 9000)]
+            .map(|(units, cost)| -> Box<dyn Kernel> {
+                Box::new(Count {
+                    step: 0,
+                    units,
+                    cost,
+                })
+            })
+            .into();
+        let found = team.stretches(&kernels);
+        let found: Vec<_> = found.into_iter().map(|s| (s.kernels, s.pieces)).collect();
+        assert_eq!(found, [(0..2, 1), (2..3, 8), (3..4, 1), (4..5, 8)]);
+    }
+
+    struct Panics;
+
+    impl Kernel for Panics {
+        fn units(&self) -> usize {
+            16
+        }
+        fn cost(&self) -> usize {
+            1_000_000
+        }
+        fn run(&self, _: &Memory<'_>, range: Range<usize>) {
+            assert!(!range.contains(&9), "unit 9");
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_the_walk_of_all_threads_and_the_team_works_on() {
+        let pool = Pool::new(false);
+        let team = Team::new(3).unwrap();
+        for _ in 0..20 {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let memory = Memory::with_capacity(0);
+                run(&team, vec![Box::new(Panics), Box::new(Panics)], &memory);
+            }));
+            assert!(outcome.is_err());
+            let block = pool.take(4 * 50).unwrap();
+            let mut memory = Memory::with_capacity(1);
+            memory.push_block(&block);
+            run(
+                &team,
+                vec![Box::new(Squares { slot: 0, count: 50 })],
+                &memory,
+            );
+            assert_eq!(memory.floats(0)[49], 2401.0);
         }
     }
 }
