@@ -17,6 +17,7 @@
 
 #![deny(unsafe_code)]
 
+mod cores;
 mod kernels;
 mod lower;
 #[allow(unsafe_code)]
@@ -129,7 +130,10 @@ impl Cpu {
                 },
             }
         })?;
-        let threads = options.threads.unwrap_or_else(team::default_threads).max(1);
+        let threads = options
+            .threads
+            .unwrap_or_else(cores::default_threads)
+            .max(1);
         let team = team::Team::new(threads).map_err(|error| Error::Threads {
             threads,
             reason: error.to_string(),

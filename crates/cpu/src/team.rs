@@ -3,14 +3,16 @@
 //!
 //! A kernel that is worth it is cut into pieces, which are dealt out to the threads; who has done
 //! its own takes what others have not begun. Who completes the last piece deals out the next
-//! kernel, having run small ones in between by itself. So nobody waits for a thread that has
+//! kernel, having run small ones in between by itself. So no kernel waits for a thread that has
 //! nothing in hand, as one may that has lost its core to another program.
+
+mod hand;
 
 use crate::kernels::Kernel;
 use crate::memory::Memory;
-use std::collections::BTreeSet;
+use hand::{HOME, Hand};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Steps of less than this many nanoseconds are not worth another thread's attention.
 const ALONE: usize = 2_000;
@@ -106,7 +108,9 @@ impl Team {
             Some(helpers) if stretches.iter().any(|stretch| stretch.pieces > 1) => {
                 let all = || {
                     // Not what the last call left: helpers would go home at once.
-                    self.hands.iter().for_each(|hand| hand.put(0, 0..0));
+                    for hand in &self.hands {
+                        hand.put(0, 0..0);
+                    }
                     helpers.in_place_scope(|scope| {
                         scope.spawn_broadcast(|_, context| self.help(context.index() + 1, work));
                         let _dismissal = Dismissal(self);
@@ -138,7 +142,10 @@ impl Team {
             self.left.store(pieces, Ordering::Relaxed);
             for (thread, hand) in self.hands.iter().enumerate() {
                 let own = thread * pieces / threads..(thread + 1) * pieces / threads;
-                hand.put(next, own);
+                if hand.put(next, own) == HOME {
+                    // A thread that had its pieces already has panicked.
+                    return self.dismiss();
+                }
             }
             return;
         }
@@ -147,7 +154,9 @@ impl Team {
 
     /// No more work: all threads go home.
     fn dismiss(&self) {
-        self.hands.iter().for_each(|hand| hand.put(HOME, 0..0));
+        for hand in &self.hands {
+            hand.put(HOME, 0..0);
+        }
     }
 
     /// Does pieces until there are no more kernels.
@@ -208,83 +217,6 @@ impl Drop for Dismissal<'_> {
             self.0.dismiss();
         }
     }
-}
-
-/// A thread's pieces: consecutive ones, so that it reads memory in order, of which others take the
-/// last first. One word holds the number of the stretch after theirs, the first and the end, so
-/// that who takes a piece knows which kernel it is of.
-#[derive(Default)]
-#[repr(align(128))]
-struct Hand(AtomicU64);
-
-/// Bits of a piece's number.
-const BITS: u32 = 20;
-const MASK: u64 = (1 << BITS) - 1;
-
-/// In place of a stretch's number: there is no more work.
-const HOME: usize = (1 << (64 - 2 * BITS)) - 1;
-
-impl Hand {
-    fn put(&self, next: usize, pieces: Range<usize>) {
-        let word = pack(next as u64, pieces.start as u64, pieces.end as u64);
-        self.0.store(word, Ordering::Release);
-    }
-
-    fn is_home(&self) -> bool {
-        self.0.load(Ordering::Acquire) >> (2 * BITS) == HOME as u64
-    }
-
-    fn take_first(&self) -> Option<(usize, usize)> {
-        self.take(|first, end| (first, (first + 1, end)))
-    }
-
-    fn take_last(&self) -> Option<(usize, usize)> {
-        self.take(|first, end| (end - 1, (first, end - 1)))
-    }
-
-    fn take(&self, take: impl Fn(u64, u64) -> (u64, (u64, u64))) -> Option<(usize, usize)> {
-        let mut seen = self.0.load(Ordering::Acquire);
-        loop {
-            let (next, first, end) = (seen >> (2 * BITS), seen >> BITS & MASK, seen & MASK);
-            if first >= end {
-                return None;
-            }
-            let (piece, (first, end)) = take(first, end);
-            let rest = pack(next, first, end);
-            let swapped =
-                self.0
-                    .compare_exchange_weak(seen, rest, Ordering::AcqRel, Ordering::Acquire);
-            match swapped {
-                Ok(_) => return Some((next as usize, piece as usize)),
-                Err(now) => seen = now,
-            }
-        }
-    }
-}
-
-fn pack(next: u64, first: u64, end: u64) -> u64 {
-    next << (2 * BITS) | first << BITS | end
-}
-
-/// How many threads a team has unless told otherwise: the physical cores, or fewer where the
-/// process may use fewer.
-pub(crate) fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    physical_cores()
-        .map_or(allowed, |cores| cores.min(allowed))
-        .max(1)
-}
-
-/// Cores as the Linux kernel lists them: threads of one core name the same siblings.
-fn physical_cores() -> Option<usize> {
-    let mut cores = BTreeSet::new();
-    for entry in std::fs::read_dir("/sys/devices/system/cpu").ok()? {
-        let siblings = entry.ok()?.path().join("topology/thread_siblings_list");
-        if let Ok(list) = std::fs::read_to_string(siblings) {
-            cores.insert(list);
-        }
-    }
-    (!cores.is_empty()).then_some(cores.len())
 }
 
 #[cfg(test)]
@@ -398,7 +330,8 @@ mod tests {
         assert_eq!(found, [(0..2, 1), (2..3, 8), (3..4, 1), (4..5, 8)]);
     }
 
-    struct Panics;
+    /// Panics in one of its units.
+    struct Panics(usize);
 
     impl Kernel for Panics {
         fn units(&self) -> usize {
@@ -408,7 +341,7 @@ mod tests {
             1_000_000
         }
         fn run(&self, _: &Memory<'_>, range: Range<usize>) {
-            assert!(!range.contains(&9), "unit 9");
+            assert!(!range.contains(&self.0), "unit {}", self.0);
         }
     }
 
@@ -416,10 +349,14 @@ mod tests {
     fn a_panic_ends_the_walk_of_all_threads_and_the_team_works_on() {
         let pool = Pool::new(false);
         let team = Team::new(3).unwrap();
-        for _ in 0..20 {
+        for unit in [0, 9, 15].repeat(20) {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let memory = Memory::with_capacity(0);
-                run(&team, vec![Box::new(Panics), Box::new(Panics)], &memory);
+                run(
+                    &team,
+                    vec![Box::new(Panics(unit)), Box::new(Panics(unit))],
+                    &memory,
+                );
             }));
             assert!(outcome.is_err());
             let block = pool.take(4 * 50).unwrap();

@@ -98,7 +98,7 @@ pub(crate) fn lower(
             products: Box::new(Gemm::new(isa, sizes, weights, finish, scratch)),
         };
     }
-    let order = isa.order(w.dtype);
+    let order = isa.order(w.dtype, x.dtype);
     let group = match w.dtype {
         DType::Quantised(format) if format.has_biases() => Some(format.group()),
         _ => None,

@@ -13,6 +13,8 @@ const UNIT: usize = 32768;
 #[derive(Clone, Copy)]
 pub(crate) struct Few {
     slot: u32,
+    order: Order,
+    /// Floats that the elements take.
     elements: usize,
     sums: usize,
 }
@@ -42,7 +44,7 @@ impl Arrange {
         group: Option<usize>,
         slot: u32,
     ) -> Arrange {
-        let elements = input.n.next_multiple_of(order.piece());
+        let elements = input.n.next_multiple_of(order.piece()) / order.packed();
         let sums = group.map_or(0, |group| input.n.div_ceil(group).next_multiple_of(8));
         Arrange {
             isa,
@@ -51,6 +53,7 @@ impl Arrange {
             group,
             few: Few {
                 slot,
+                order,
                 elements,
                 sums,
             },
@@ -78,17 +81,20 @@ impl Kernel for Arrange {
     }
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
-        let (k, stride, piece) = (self.input.n, self.few.stride(), self.order.piece());
-        with_scratch(self.few.elements, |x| {
+        let (k, stride) = (self.input.n, self.few.stride());
+        with_scratch(self.few.elements * self.order.packed(), |x| {
             for row in range {
                 let out = memory.floats_mut(self.few.slot, row * stride..(row + 1) * stride);
                 self.isa
                     .widen(self.input.dtype, self.input.read(memory, row), &mut x[..k]);
                 x[k..].fill(0.0);
-                for (from, to) in x.chunks_exact(piece).zip(out.chunks_exact_mut(piece)) {
-                    transpose(self.order, from, to);
+                let (out, sums) = out.split_at_mut(self.few.elements);
+                if self.order.bf16 {
+                    let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+                    arrange(self.order, x, out, |x| (x.to_bits() >> 16) as u16);
+                } else {
+                    arrange(self.order, x, out, |x| x);
                 }
-                let sums = &mut out[self.few.elements..];
                 sums.fill(0.0);
                 if let Some(group) = self.group {
                     for (sum, group) in sums.iter_mut().zip(x[..k].chunks(group)) {
@@ -100,22 +106,27 @@ impl Kernel for Arrange {
     }
 }
 
-/// A `lanes × codes` matrix transposed.
-fn transpose(order: Order, from: &[f32], to: &mut [f32]) {
-    match order.codes {
-        1 => to.copy_from_slice(from),
-        4 => transpose_of::<4>(from, to),
-        8 => transpose_of::<8>(from, to),
-        16 => transpose_of::<16>(from, to),
-        _ => transpose_of::<32>(from, to),
+/// Elements in an order, each as `f` has it.
+fn arrange<T>(order: Order, x: &[f32], out: &mut [T], f: impl Fn(f32) -> T) {
+    let piece = order.piece();
+    for (from, to) in x.chunks_exact(piece).zip(out.chunks_exact_mut(piece)) {
+        match order.codes {
+            1 => transpose::<1, T>(from, to, &f),
+            2 => transpose::<2, T>(from, to, &f),
+            4 => transpose::<4, T>(from, to, &f),
+            8 => transpose::<8, T>(from, to, &f),
+            16 => transpose::<16, T>(from, to, &f),
+            _ => transpose::<32, T>(from, to, &f),
+        }
     }
 }
 
-fn transpose_of<const CODES: usize>(from: &[f32], to: &mut [f32]) {
+/// A matrix with `CODES` columns transposed.
+fn transpose<const CODES: usize, T>(from: &[f32], to: &mut [T], f: impl Fn(f32) -> T) {
     let (rows, _) = from.as_chunks::<CODES>();
     for (code, column) in to.chunks_exact_mut(rows.len()).enumerate() {
         for (to, row) in column.iter_mut().zip(rows) {
-            *to = row[code];
+            *to = f(row[code]);
         }
     }
 }
@@ -188,6 +199,7 @@ impl Kernel for Matvec {
                             let out = &mut values[token * self.rows + at..][..count];
                             let vector = Vector {
                                 x,
+                                bf16: self.few.order.bf16,
                                 sums: &sums[..self.few.sums],
                             };
                             self.isa.matvec(weights, vector, scales, out);

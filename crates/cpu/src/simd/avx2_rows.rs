@@ -19,9 +19,10 @@ pub(super) const INTEGER: u8 = 0;
 pub(super) const FLOAT4: u8 = 1;
 pub(super) const FLOAT8: u8 = 2;
 
-pub(super) fn order(dtype: DType) -> Order {
-    match dtype {
+pub(super) fn order(w: DType, _: DType) -> Order {
+    match w {
         DType::Quantised(format) if 32 % format.bits() == 0 => Order {
+            bf16: false,
             lanes: 8,
             codes: 32 / format.bits(),
         },

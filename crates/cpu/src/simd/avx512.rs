@@ -23,7 +23,7 @@ pub(super) static TABLE: Isa = Isa {
     ..avx2::TABLE
 };
 
-fn available() -> bool {
+pub(super) fn available() -> bool {
     avx2::available()
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -35,8 +35,8 @@ const LOOKUP: u8 = 0;
 const BYTE: u8 = 1;
 const FLOAT8: u8 = 2;
 
-fn order(dtype: DType) -> Order {
-    let order = avx2::TABLE.order(dtype);
+pub(super) fn order(w: DType, x: DType) -> Order {
+    let order = avx2::TABLE.order(w, x);
     if order == Order::NATURAL {
         order
     } else {
@@ -45,7 +45,7 @@ fn order(dtype: DType) -> Order {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
+pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
     let format = match w.dtype {
         DType::Quantised(format) if 32 % format.bits() == 0 => format,
         _ => return super::avx2_rows::matvec(w, vector, room, out),
@@ -61,7 +61,7 @@ fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32])
 }
 
 /// The values of a code's low four bits.
-fn values(format: Format) -> [f32; 16] {
+pub(super) fn values(format: Format) -> [f32; 16] {
     match format.mode() {
         Mode::Affine => std::array::from_fn(|i| (i % (1 << format.bits())) as f32),
         _ => E2M1,
@@ -78,7 +78,7 @@ fn floats(values: &[f32; 16]) -> __m512 {
 /// The first floats of sixteen; zeros for the others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn first_floats(values: &[f32]) -> __m512 {
+pub(super) fn first_floats(values: &[f32]) -> __m512 {
     let used = ((1u32 << values.len().min(16)) - 1) as u16;
     // SAFETY: only lanes inside the slice are read.
     unsafe { _mm512_maskz_loadu_ps(used, values.as_ptr()) }
@@ -87,7 +87,7 @@ fn first_floats(values: &[f32]) -> __m512 {
 /// Sixteen lanes of codes; zeros past the end.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn codes(bytes: &[u8]) -> __m512i {
+pub(super) fn codes(bytes: &[u8]) -> __m512i {
     let used = if bytes.len() < 64 {
         (1u64 << bytes.len()) - 1
     } else {
@@ -180,11 +180,17 @@ fn lanes<const BITS: u32, const STEPS: usize, const VALUES: u8>(
             let product = piece::<BITS, STEPS, VALUES>(codes(rest), &x[pieces.len()], table);
             sum = _mm512_fmadd_ps(scale, product, sum);
         }
-        let low = _mm512_castps512_ps256(sum);
-        let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(sum, sum));
-        let both = _mm256_add_ps(low, high);
-        out[i] = avx2::total(_mm256_add_ps(both, bias_sum(groups, i)));
+        out[i] = total(sum, bias_sum(groups, i));
     }
+}
+
+/// The sum of sixteen lanes and eight.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn total(sixteen: __m512, eight: __m256) -> f32 {
+    let low = _mm512_castps512_ps256(sixteen);
+    let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(sixteen, sixteen));
+    avx2::total(_mm256_add_ps(_mm256_add_ps(low, high), eight))
 }
 
 /// Rows and columns of a register tile.

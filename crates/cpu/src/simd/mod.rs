@@ -13,6 +13,8 @@ mod avx2_rows;
 mod avx2_scales;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -90,8 +92,10 @@ impl<'a> Strided<'a> {
 /// A vector for [`Isa::matvec`].
 #[derive(Clone, Copy)]
 pub(crate) struct Vector<'a> {
-    /// The elements in the table's order.
+    /// The elements in the table's order; two bf16 in each float where the order says so.
     pub(crate) x: &'a [f32],
+    /// Whether it does.
+    pub(crate) bf16: bool,
     /// For weights with biases: the sum over each group, filled up with zeros to a multiple of
     /// eight.
     pub(crate) sums: &'a [f32],
@@ -102,6 +106,8 @@ pub(crate) struct Vector<'a> {
 /// with zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
+    /// Whether elements are bf16, of which vectors hold no others.
+    pub(crate) bf16: bool,
     /// Elements that are computed at once.
     pub(crate) lanes: usize,
     /// Consecutive elements that one lane sees in turn.
@@ -110,11 +116,20 @@ pub(crate) struct Order {
 
 impl Order {
     /// The elements as they are.
-    pub(crate) const NATURAL: Order = Order { lanes: 1, codes: 1 };
+    pub(crate) const NATURAL: Order = Order {
+        bf16: false,
+        lanes: 1,
+        codes: 1,
+    };
 
     /// Elements of a piece.
     pub(crate) const fn piece(self) -> usize {
         self.lanes * self.codes
+    }
+
+    /// Elements that lie in one float.
+    pub(crate) const fn packed(self) -> usize {
+        if self.bf16 { 2 } else { 1 }
     }
 }
 
@@ -133,7 +148,7 @@ pub(crate) struct Isa {
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     dots: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
     mix: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
-    order: fn(DType) -> Order,
+    order: fn(DType, DType) -> Order,
     matvec: unsafe fn(Weights<'_>, Vector<'_>, &mut [f32], &mut [f32]),
     dequantise: unsafe fn(Weights<'_>, usize, &mut [f32]),
     tile: unsafe fn(Tile<'_>, &mut [f32]),
@@ -180,7 +195,12 @@ pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
 }
 
 #[cfg(target_arch = "x86_64")]
-static TABLES: [&Isa; 3] = [&avx512::TABLE, &avx2::TABLE, &scalar::TABLE];
+static TABLES: [&Isa; 4] = [
+    &avx512_bf16::TABLE,
+    &avx512::TABLE,
+    &avx2::TABLE,
+    &scalar::TABLE,
+];
 #[cfg(not(target_arch = "x86_64"))]
 static TABLES: [&Isa; 1] = [&scalar::TABLE];
 
@@ -301,16 +321,15 @@ impl Isa {
         unsafe { (self.mix)(rows, weights, y) }
     }
 
-    /// How [`Isa::matvec`] wants its vector for weights of this dtype.
-    pub(crate) fn order(&self, dtype: DType) -> Order {
-        (self.order)(dtype)
+    /// How [`Isa::matvec`] wants a vector of dtype `x` for weights of dtype `w`.
+    pub(crate) fn order(&self, w: DType, x: DType) -> Order {
+        (self.order)(w, x)
     }
 
     /// Inner products of `out.len()` rows of weights with one vector. `room` is scratch memory of
     /// [`Isa::matvec_room`] floats.
     #[inline]
     pub(crate) fn matvec(&self, w: Weights<'_>, x: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
-        debug_assert!(x.x.len().is_multiple_of(self.order(w.dtype).piece()));
         debug_assert!(room.len() >= Isa::matvec_room(w.dtype, w.k, out.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
         unsafe { (self.matvec)(w, x, room, out) }

@@ -16,7 +16,7 @@ pub(super) static TABLE: Isa = Isa {
     exp_sum,
     dots,
     mix,
-    order: |_| Order::NATURAL,
+    order: |_, _| Order::NATURAL,
     matvec,
     dequantise,
     tile: tile::<4, 8>,
@@ -264,7 +264,7 @@ pub(super) fn mix(rows: Strided<'_>, weights: &[f32], y: &mut [f32]) {
 }
 
 pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, _: &mut [f32], out: &mut [f32]) {
-    let Vector { x, sums } = vector;
+    let Vector { x, sums, .. } = vector;
     for (i, out) in out.iter_mut().enumerate() {
         let row = w.row(i);
         *out = match w.dtype {

@@ -258,7 +258,26 @@ fn arranged(order: Order, x: &[f32]) -> Vec<f32> {
             out.extend((0..order.lanes).map(|lane| piece[lane * order.codes + code]));
         }
     }
-    out
+    if !order.bf16 {
+        return out;
+    }
+    let (pairs, _) = out.as_chunks::<2>();
+    let packed = pairs.iter().map(|pair| {
+        let [low, high] = pair.map(|x| x.to_bits() >> 16);
+        f32::from_bits(high << 16 | low)
+    });
+    packed.collect()
+}
+
+/// Numbers that are also bf16.
+fn halves(seed: u32, count: usize) -> Vec<f32> {
+    let cut = |x: &f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+    noise(seed, count).iter().map(cut).collect()
+}
+
+/// The instruction sets with each dtype of vectors that one may treat in a way of its own.
+fn isas_and_vectors() -> impl Iterator<Item = (&'static Isa, DType)> {
+    Isa::all().flat_map(|isa| [DType::F32, DType::BF16].map(|x| (isa, x)))
 }
 
 fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
@@ -274,7 +293,7 @@ fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
         scales: plane(1),
         biases: plane(2),
     };
-    let x = noise(seed ^ 5, k);
+    let x = halves(seed ^ 5, k);
     let mut exact = vec![0.0f64; rows];
     let mut magnitude = vec![0.0f64; rows];
     for row in 0..rows {
@@ -300,8 +319,8 @@ fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
             magnitude[row] += (bias.abs() + scaled.abs()) * f64::from(x.abs());
         }
     }
-    for isa in Isa::all() {
-        let order = isa.order(dtype);
+    for (isa, vector) in isas_and_vectors() {
+        let order = isa.order(dtype, vector);
         let mut sums: Vec<f32> = x.chunks(format.group()).map(|g| scalar().sum(g)).collect();
         sums.resize(sums.len().next_multiple_of(8), 0.0);
         let mut out = vec![0.0; rows];
@@ -310,6 +329,7 @@ fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
             w,
             Vector {
                 x: &arranged(order, &x),
+                bf16: order.bf16,
                 sums: &sums,
             },
             &mut room,
@@ -369,10 +389,15 @@ fn nan_codes_and_scales_stay_nan() {
             out.iter().enumerate().all(|(i, v)| v.is_nan() == (i == 5)),
             "{out:?}"
         );
-        let x = arranged(isa.order(w.dtype), &[1.0; 32]);
+        let order = isa.order(w.dtype, DType::BF16);
+        let vector = Vector {
+            x: &arranged(order, &[1.0; 32]),
+            bf16: order.bf16,
+            sums: &[],
+        };
         let mut product = [0.0];
         let mut room = vec![0.0; Isa::matvec_room(w.dtype, 32, 1)];
-        isa.matvec(w, Vector { x: &x, sums: &[] }, &mut room, &mut product);
+        isa.matvec(w, vector, &mut room, &mut product);
         assert!(product[0].is_nan());
     }
 }
@@ -398,12 +423,16 @@ fn a_row_with_nan_scales_leaves_its_neighbours_alone() {
                 scales: &scales,
                 biases: &biases,
             };
-            for isa in Isa::all() {
-                let x = arranged(isa.order(dtype), &noise(9, k));
-                let sums = vec![0.5; groups.next_multiple_of(8)];
+            for (isa, vector) in isas_and_vectors() {
+                let order = isa.order(dtype, vector);
+                let vector = Vector {
+                    x: &arranged(order, &halves(9, k)),
+                    bf16: order.bf16,
+                    sums: &vec![0.5; groups.next_multiple_of(8)],
+                };
                 let mut room = vec![f32::NAN; Isa::matvec_room(dtype, k, rows)];
                 let mut out = [0.0; 3];
-                isa.matvec(w, Vector { x: &x, sums: &sums }, &mut room, &mut out);
+                isa.matvec(w, vector, &mut room, &mut out);
                 assert!(
                     out[0].is_finite() && out[2].is_finite(),
                     "{} {format}",
