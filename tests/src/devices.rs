@@ -5,6 +5,7 @@ use kiln_array::{
 };
 use kiln_cpu::Cpu;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The processor as it is used. More than one thread, so that work is split.
 #[allow(clippy::expect_used, reason = "without a device there is no test")]
@@ -56,16 +57,37 @@ pub fn decomposed() -> Vec<Device> {
         backend: cpu(kiln_cpu::Options::default()),
         composite: false,
         queues: false,
+        log: Log::default(),
     })]
 }
 
 /// The processor, said to return from a run before its work is done, as a GPU does.
 pub fn queued() -> Device {
-    Device::new(Disguised {
+    logged().0
+}
+
+/// What a device was asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// A program's run.
+    Run,
+    /// A buffer's bytes.
+    Read,
+}
+
+/// Calls, in order.
+pub type Log = Arc<Mutex<Vec<Call>>>;
+
+/// [`queued`], with what it is asked to do.
+pub fn logged() -> (Device, Log) {
+    let log = Log::default();
+    let device = Device::new(Disguised {
         backend: cpu(kiln_cpu::Options::default()),
         composite: true,
         queues: true,
-    })
+        log: log.clone(),
+    });
+    (device, log)
 }
 
 /// The best instruction set with any number of threads and any options: results have the same bits.
@@ -155,12 +177,31 @@ pub fn threads(count: usize) -> Device {
     }))
 }
 
+struct Logged {
+    program: Box<dyn Program>,
+    log: Log,
+}
+
+impl Program for Logged {
+    fn run(&self, externals: &[Buffer]) -> Result<()> {
+        note(&self.log, Call::Run);
+        self.program.run(externals)
+    }
+}
+
+fn note(log: &Log, call: Call) {
+    log.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(call);
+}
+
 /// A backend that shows less, or more, than it has.
 struct Disguised<B> {
     backend: B,
     /// Whether it has kernels for what can be composed.
     composite: bool,
     queues: bool,
+    log: Log,
 }
 
 impl<B: Backend> fmt::Display for Disguised<B> {
@@ -189,11 +230,13 @@ impl<B: Backend> Backend for Disguised<B> {
     }
 
     fn read(&self, buffer: &Buffer, from: usize, out: &mut [u8]) -> Result<()> {
+        note(&self.log, Call::Read);
         self.backend.read(buffer, from, out)
     }
 
     fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
-        self.backend.compile(plan)
+        let (program, log) = (self.backend.compile(plan)?, self.log.clone());
+        Ok(Box::new(Logged { program, log }))
     }
 
     fn memory(&self) -> Memory {

@@ -15,6 +15,7 @@ macro_rules! on_every_device {
             gpu: $crate::devices::gpu,
             gpu_bare: $crate::devices::gpu_bare,
             gpu_poisoned: $crate::devices::gpu_poisoned,
+            gpu_mapped: $crate::devices::gpu_mapped,
         );
         mod cpu_alike {
             $( #[test] fn $name() { $crate::agree::<$case>($crate::devices::alike); } )+

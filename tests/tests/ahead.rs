@@ -9,7 +9,7 @@
 )]
 
 use kiln_array::{DType, Device};
-use kiln_model::{Event, Finish, Model, Request};
+use kiln_model::{Finish, Model, Request};
 use kiln_sample::Options;
 use kiln_tests::checkpoint::Llama;
 use kiln_tests::devices;
@@ -69,24 +69,26 @@ fn the_device_chooses_as_the_host_does() {
 #[test]
 fn one_token_is_submitted_ahead_and_none_after_the_last() {
     let directory = write(96);
-    let device = devices::queued();
+    let (device, log) = devices::logged();
     let model = Model::load(directory.path(), &device).unwrap();
     let request = request(Options::default());
     let mut generation = model.generate(request.clone()).unwrap();
-    let mut token = || {
-        let before = device.stats().evaluations;
-        let event = generation.next().map(|event| event.unwrap());
-        let Some(Event::Token { .. }) = event else {
-            return (event.is_some(), 0);
-        };
-        (true, device.stats().evaluations - before)
+    let mut event = || {
+        log.lock().unwrap().clear();
+        generation.next().map(|event| event.unwrap());
+        log.lock().unwrap().clone()
     };
-    assert_eq!(token(), (true, 0), "the prompt");
+    let (run, read) = (devices::Call::Run, devices::Call::Read);
+    assert_eq!(event(), [run, read], "the prompt");
     for _ in 0..request.max_tokens - 1 {
-        assert_eq!(token(), (true, 1), "a token and the next one's work");
+        assert_eq!(
+            event(),
+            [run, read, read],
+            "the next one's work, then the token"
+        );
     }
-    assert_eq!(token(), (true, 0), "the last token");
-    assert_eq!(token(), (false, 0));
+    assert_eq!(event(), [read, read], "the last token");
+    assert_eq!(event(), []);
 }
 
 #[test]
@@ -114,11 +116,10 @@ fn what_was_computed_behind_the_end_is_forgotten() {
 
 #[test]
 fn broken_logits_are_the_samplers_error() {
-    // The norm before the head is NaN.
     let directory = tempfile::tempdir().unwrap();
     let mut llama = Llama::random(2);
-    let norm = llama.floats.get_mut("model.norm.weight").unwrap();
-    norm.1.fill(f32::NAN);
+    let head = llama.floats.get_mut("lm_head.weight").unwrap();
+    head.1[57 * 64..58 * 64].fill(f32::NAN);
     llama.write(directory.path(), DType::F32);
     for temperature in [0.0, 1.0] {
         let request = request(Options {
@@ -131,7 +132,7 @@ fn broken_logits_are_the_samplers_error() {
             let error = generation.filter_map(Result::err).next();
             let message = error.expect("an error").to_string();
             assert!(
-                message.contains("the logit of id 0 is NaN"),
+                message.contains("the logit of id 57 is NaN"),
                 "{device}: {message}"
             );
         }

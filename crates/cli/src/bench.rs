@@ -191,7 +191,7 @@ impl Bed {
     /// A model that is made up. A GPU copies what it loads, so that there weights can share bytes.
     fn synthetic(task: &Bench, size: synthetic::Size) -> Result<Bed> {
         let machine = task.machine.open()?;
-        let made = synthetic::make(size, task.format, machine.threads.is_none())?;
+        let made = synthetic::make(size, task.format, copies(&machine))?;
         let start = Instant::now();
         let model = Model::new(made.config, &made.checkpoint, &machine.device)?;
         Ok(Bed {
@@ -308,6 +308,11 @@ impl Bed {
     fn id(&self, at: usize) -> u32 {
         (at.wrapping_mul(7919) % self.model.config().vocab) as u32
     }
+}
+
+/// Whether the device copies what it loads, as GPUs do but for Apple's.
+fn copies(machine: &Opened) -> bool {
+    machine.threads.is_none() && !cfg!(target_os = "macos")
 }
 
 impl Counts {

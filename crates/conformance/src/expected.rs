@@ -93,6 +93,17 @@ impl Span {
         }
     }
 
+    /// These numbers, or some that are at most this far from them.
+    pub fn within(self, room: f64) -> Span {
+        match self.low.is_finite() && self.high.is_finite() {
+            true => Span {
+                low: self.low - room,
+                high: self.high + room,
+            },
+            false => self,
+        }
+    }
+
     /// The lowest of these numbers.
     pub fn low(self) -> f64 {
         self.low

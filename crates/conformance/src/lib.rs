@@ -14,6 +14,7 @@
 
 mod case;
 mod expected;
+mod file;
 pub mod numbers;
 pub mod ops;
 mod quantised;

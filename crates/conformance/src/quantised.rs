@@ -1,6 +1,7 @@
 //! Random quantised weights, and their values in f64.
 
 use crate::Random;
+use crate::file::File;
 use crate::numbers::{encode, round};
 use kiln_array::{Array, Bytes, DType, Device, Format, Mode, Part, Result, Scales};
 use proptest::prelude::*;
@@ -158,18 +159,14 @@ impl Rows {
             0
         };
         let planes = [(packed, code_row), (scales, scale_row), (biases, bias_row)];
-        let planes = planes.map(|(bytes, row)| {
-            let mut padded = vec![0x5a; self.misaligned];
-            padded.extend(bytes);
-            let owner: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(padded);
-            (owner, row)
-        });
+        let mut file = File::default();
+        let planes = planes.map(|(bytes, row)| (file.add(&bytes, self.misaligned), row));
+        let owner: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(file.paged());
         let blocks = self.blocks.clamp(1, self.rows.max(1));
         let part = |block: usize| {
             let (start, end) = (self.rows * block / blocks, self.rows * (block + 1) / blocks);
             let cut = |plane: usize| {
-                let (owner, row) = &planes[plane];
-                let from = self.misaligned;
+                let (from, row) = planes[plane];
                 Bytes::new(owner.clone(), from + start * row..from + end * row)
             };
             let biases = if self.format.has_biases() {

@@ -1,5 +1,6 @@
 //! Random plain operands: views with gaps, swapped and repeated axes, at any alignment.
 
+use crate::file::File;
 use crate::numbers::encode;
 use crate::{Numbers, Random};
 use kiln_array::{Array, Bytes, DType, Device, Part, Result};
@@ -127,7 +128,9 @@ fn load(
 ) -> Result<Array> {
     let rows = shape.first().copied().unwrap_or(1);
     let row: usize = dtype.bytes() * shape.iter().skip(1).product::<usize>();
-    let owner: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(bytes);
+    let mut file = File::default();
+    file.add(&bytes, 0);
+    let owner: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(file.paged());
     let blocks = view.blocks.clamp(1, rows.max(1));
     let parts = (0..blocks).filter_map(|block| {
         let (start, end) = (rows * block / blocks, rows * (block + 1) / blocks);

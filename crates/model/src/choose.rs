@@ -12,19 +12,25 @@ pub(crate) struct Chooser {
     options: Options,
     sequence: u32,
     vocab: usize,
-    /// 0, 1, 2, … up to the vocabulary's whole blocks.
+    /// 0, 1, 2, … up to the vocabulary's whole blocks; nothing for greedy choices.
     numbers: Array,
 }
 
 /// A token that the host has not seen yet.
 pub(crate) struct Choice {
-    /// `[1]` u32. In the vocabulary, whatever the logits are.
+    /// `[1]` u32: the first NaN or infinity, where there is one.
     pub(crate) id: Array,
     /// The largest logit `[1, 1]`, NaN if there is one.
     max: Array,
 }
 
 impl Choice {
+    /// Waits until the device has chosen.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.max.item::<f32>()?;
+        Ok(())
+    }
+
     /// Waits for the token. Logits that have none are the sampler's errors.
     pub(crate) fn read(&self) -> Result<u32> {
         let id = self.id.item::<u32>()?;
@@ -48,7 +54,12 @@ impl Chooser {
         vocab: usize,
         device: &Device,
     ) -> Result<Chooser> {
-        let all = vocab.next_multiple_of(BLOCK);
+        let greedy = options.temperature == 0.0;
+        let all = if greedy {
+            0
+        } else {
+            vocab.next_multiple_of(BLOCK)
+        };
         let numbers: Vec<u32> = (0..all as u32).collect();
         Ok(Chooser {
             options: options.clone(),
@@ -62,11 +73,13 @@ impl Chooser {
     pub(crate) fn choose(&self, logits: &Array, step: u32) -> Result<Choice> {
         let logits = logits.cast(DType::F32)?;
         let max = logits.max(-1)?;
-        let id = if self.options.temperature == 0.0 {
-            logits.argmax()?
-        } else {
-            self.draw(&logits, &max, step)?
-        };
+        let mut id = logits.argmax()?;
+        if self.options.temperature != 0.0 {
+            let finite = max
+                .with_number(Scalar::Less, f32::INFINITY)?
+                .reshape(&[1])?;
+            id = finite.select(&self.draw(&logits, &max, step)?, &id)?;
+        }
         Ok(Choice { id, max })
     }
 

@@ -92,6 +92,8 @@ enum Next {
     Logits(Array),
     /// A choice that the device makes.
     Chosen(Choice),
+    /// What went wrong on the way there.
+    Failed(Error),
 }
 
 /// A running generation: an iterator of events. It ends after an error, too.
@@ -183,8 +185,7 @@ impl Generation<'_> {
         self.cut
     }
 
-    /// The keys and values so far; on a device that queues its work, until the end also those of
-    /// the last token.
+    /// The keys and values so far: of the prompt and, unless the answer has ended, all its tokens.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -201,8 +202,9 @@ impl Generation<'_> {
                 Next::Logits(logits) => drop(logits.slice(1, 0..1)?.to_vec::<f32>()?),
                 Next::Chosen(choice) => {
                     eval(&choice.arrays())?;
-                    choice.read()?;
+                    choice.wait()?;
                 }
+                Next::Failed(_) => {}
             }
         }
         Ok(Event::Prefill {
@@ -236,7 +238,7 @@ impl Generation<'_> {
                         top: top_logprobs(&logits, n)?,
                     }),
                 };
-                if self.take(id) {
+                if self.accept(id) {
                     let logits = self.model.forward(&[id], &mut self.cache)?;
                     self.next = Some(self.follow(logits, step + 1)?);
                 }
@@ -244,25 +246,37 @@ impl Generation<'_> {
             }
             Some(Next::Chosen(choice)) => {
                 let length = self.cache.len();
-                if step as usize + 1 < self.request.max_tokens {
-                    let logits = self.model.forward_one(&choice.id, &mut self.cache)?;
-                    let next = self.follow(logits, step + 1)?;
-                    if let Next::Chosen(next) = &next {
-                        eval(&next.arrays())?;
-                    }
-                    self.next = Some(next);
-                }
+                let more = step as usize + 1 < self.request.max_tokens;
+                let next = if more {
+                    Some(self.ahead(&choice, step + 1))
+                } else {
+                    None
+                };
                 let id = choice.read()?;
-                if !self.take(id) {
+                if self.accept(id) {
+                    // An error of the next token does not take this one away.
+                    self.next = next.map(|next| next.unwrap_or_else(Next::Failed));
+                } else {
                     self.cache.truncate(length);
                 }
                 Ok(Event::Token { id, logprobs: None })
             }
+            Some(Next::Failed(error)) => Err(error),
         }
     }
 
-    /// Adds a token to the answer; whether another one follows.
-    fn take(&mut self, id: u32) -> bool {
+    /// Submits the work for token number `step`, which follows a choice that nobody has seen yet.
+    fn ahead(&mut self, choice: &Choice, step: u32) -> Result<Next> {
+        let logits = self.model.forward_one(&choice.id, &mut self.cache)?;
+        let next = self.follow(logits, step)?;
+        if let Next::Chosen(next) = &next {
+            eval(&next.arrays())?;
+        }
+        Ok(next)
+    }
+
+    /// Adds a token to the answer; tells whether another one follows.
+    fn accept(&mut self, id: u32) -> bool {
         self.history.push(id);
         if self.request.eos.contains(&id) {
             self.finish = Some(Finish::Stop);

@@ -254,7 +254,7 @@ fn best(found: &[Adapter]) -> Option<usize> {
 
 /// The adapter that is meant.
 pub(crate) fn choose(choice: &Choice) -> Result<(wgpu::Adapter, Adapter), Error> {
-    let noop = matches!(choice, Choice::Name(name) if name == NOOP);
+    let noop = matches!(choice, Choice::Name(name) if name.eq_ignore_ascii_case(NOOP));
     let adapters = enumerate(&instance(noop));
     let found: Vec<Adapter> = adapters.iter().map(Adapter::new).collect();
     let variable = std::env::var("WGPU_ADAPTER_NAME").ok();

@@ -78,7 +78,7 @@ pub(crate) struct Context {
     pub(crate) alignment: u32,
     /// Weights of at least this many bytes stay in the file that they are mapped from.
     pub(crate) maps: Option<usize>,
-    #[cfg(target_os = "macos")]
+    #[cfg(all(target_os = "macos", target_arch = "aarch64"))]
     pub(crate) residency: crate::metal::Residency,
     /// Whether memory is filled with NaN and watched.
     pub(crate) poison: bool,
@@ -164,6 +164,10 @@ impl Context {
             subgroup: None,
             matrix: None,
         };
+        #[cfg(all(target_os = "macos", target_arch = "aarch64"))]
+        let unified = crate::metal::is_unified(&device);
+        #[cfg(not(all(target_os = "macos", target_arch = "aarch64")))]
+        let unified = false;
         let mut context = Context {
             device,
             queue,
@@ -172,10 +176,8 @@ impl Context {
             counter: Counter::default(),
             groups: limits.max_compute_workgroups_per_dimension,
             alignment: limits.min_uniform_buffer_offset_alignment.max(16),
-            maps: options
-                .map
-                .or((adapter.get_info().backend == wgpu::Backend::Metal).then_some(MAPPED)),
-            #[cfg(target_os = "macos")]
+            maps: options.map.or(unified.then_some(MAPPED)),
+            #[cfg(all(target_os = "macos", target_arch = "aarch64"))]
             residency: Default::default(),
             poison: options.poison,
             checked: options.checked,

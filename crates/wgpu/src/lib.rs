@@ -12,7 +12,7 @@ mod expr;
 mod lower;
 mod mapped;
 mod memory;
-#[cfg(target_os = "macos")]
+#[cfg(all(target_os = "macos", target_arch = "aarch64"))]
 mod metal;
 mod program;
 mod read;
@@ -41,7 +41,8 @@ pub struct Options {
     /// See no more than this many bytes of a buffer, even where the adapter could.
     pub binding: Option<u64>,
     /// Leave weights of at least this many bytes in the file that they are mapped from. By default
-    /// 16 MiB on Metal, and none elsewhere, where their pages are copied: only tests want that.
+    /// 16 MiB on Apple's processors, and none elsewhere, where pages are copied: only tests want
+    /// that.
     pub map: Option<usize>,
     /// Let the driver check every index. Slower.
     pub checked: bool,

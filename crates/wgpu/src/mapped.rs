@@ -1,18 +1,21 @@
 //! Weights that stay in the file they are mapped from: which can, and where their planes lie.
 
-#[cfg(not(target_os = "macos"))]
+#[cfg(not(all(target_os = "macos", target_arch = "aarch64")))]
 use crate::context::Context;
 use crate::memory::{Pool, Raw};
 use kiln_array::{Bytes, DType, Part, Spec};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What buffers over mapped memory begin and end at.
-const PAGE: usize = if cfg!(target_os = "macos") {
+/// What buffers over mapped memory begin and end at: a page.
+const PAGE: usize = if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
     16384
 } else {
     4096
 };
+
+/// Bytes up to which kernels count, in halves of words.
+const FAR: usize = 4 << 30;
 
 /// Consecutive rows of a table, and where they lie in their buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,16 +37,22 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    /// `None` for what has to be copied: small or unaligned tables, memory that is no mapped file,
-    /// planes in different files. Small ones, because each block of rows is a launch of its own.
+    /// `None` for what has to be copied: small or unaligned tables, owners that do not begin with a
+    /// page, planes in different files or far apart. Small ones, because each block of rows is a
+    /// launch of its own.
     pub(crate) fn new(pool: &Arc<Pool>, spec: &Spec, parts: &[Part]) -> Option<Mapped> {
         let context = pool.context();
         let least = context.maps?;
-        if spec.bytes() < least || spec.shape.len() != 2 {
+        let words = spec
+            .dtype
+            .row_bytes(spec.shape.last_axis())
+            .is_multiple_of(4);
+        if spec.bytes() < least || spec.shape.len() != 2 || !words {
             return None;
         }
         let (pages, blocks) = lay_out(spec.dtype, parts)?;
-        if pages.len() as u64 > context.facts.binding {
+        let most = (2 * (spec.bytes() + PAGE)).min(FAR);
+        if pages.is_empty() || pages.len() > most || pages.len() as u64 > context.facts.binding {
             return None;
         }
         let (buffer, resident) = buffer(context, &parts.first()?.data, pages)?;
@@ -106,15 +115,15 @@ fn address(bytes: &[u8]) -> usize {
     bytes.as_ptr() as usize
 }
 
-#[cfg(target_os = "macos")]
+#[cfg(all(target_os = "macos", target_arch = "aarch64"))]
 use crate::metal::{Resident, buffer};
 
 /// What a buffer needs to stay resident: nothing.
-#[cfg(not(target_os = "macos"))]
+#[cfg(not(all(target_os = "macos", target_arch = "aarch64")))]
 pub(crate) struct Resident;
 
 /// A copy of these pages of the file that `part` is of: only Metal takes the memory itself.
-#[cfg(not(target_os = "macos"))]
+#[cfg(not(all(target_os = "macos", target_arch = "aarch64")))]
 fn buffer(
     context: &Arc<Context>,
     part: &Bytes,

@@ -16,6 +16,13 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
+/// Whether the GPU reads the processor's memory as fast as its own.
+pub(crate) fn is_unified(device: &wgpu::Device) -> bool {
+    // SAFETY: the device is only asked.
+    let hal = unsafe { device.as_hal::<wgpu::hal::api::Metal>() };
+    hal.is_some_and(|hal| hal.raw_device().hasUnifiedMemory())
+}
+
 /// Memory that the GPU keeps at hand while the device lives: without it, weights that were not
 /// used for a second must be made resident again.
 #[derive(Default)]
@@ -69,8 +76,9 @@ pub(crate) fn buffer(
         }
         let options =
             MTLResourceOptions::StorageModeShared | MTLResourceOptions::HazardTrackingModeUntracked;
-        // SAFETY: the pages lie in a mapping, whose last page is readable to its end; `release`
-        // holds it until Metal drops the buffer. No kernel writes to it: it is bound read-only.
+        // SAFETY: the pages hold part of what the owner keeps in memory, the last one perhaps only
+        // at its beginning, but pages are mapped whole; `release` holds the owner until Metal drops
+        // the buffer. No kernel writes to it: it is bound read-only.
         unsafe {
             device.newBufferWithBytesNoCopy_length_options_deallocator(
                 start,

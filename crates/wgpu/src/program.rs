@@ -1,11 +1,14 @@
 //! A compiled plan: what does not change from run to run, and one run.
 
+mod launches;
+
 use crate::Shared;
-use crate::context::{Context, lock};
-use crate::lower::{Dispatch, Files, Place, lower, tables};
+use crate::context::lock;
+use crate::lower::{Files, Place, tables};
 use crate::memory::{GUARD, POISON, Raw, Stored};
 use crate::read::{self, Staged};
 use kiln_array::{Buffer, Plan, Program, Result, Slot};
+use launches::Launches;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -27,13 +30,13 @@ pub(crate) struct Compiled {
     /// External slots that are written, and whether they are staged.
     written: Vec<(u32, bool)>,
     /// For arrays that lie where they were copied to.
-    usual: Arc<Launches>,
-    /// On devices where weights may stay in their files.
-    mapped: Option<Elsewhere>,
+    usual: Option<Arc<Launches>>,
+    /// On devices where weights may stay in their files, instead.
+    in_files: Option<InFiles>,
 }
 
 /// What it takes to lower a plan again for weights that lie in files.
-struct Elsewhere {
+struct InFiles {
     plan: Plan,
     /// The slots that may.
     tables: Vec<u32>,
@@ -41,46 +44,32 @@ struct Elsewhere {
     known: Mutex<Vec<(Vec<u64>, Arc<Launches>)>>,
 }
 
-/// A lowered plan.
-struct Launches {
-    launches: Vec<Launch>,
-    /// Not to go back to the pool before.
-    _parameters: Option<Raw>,
-    scratch: Vec<Raw>,
-    groups: Mutex<Vec<HashMap<Vec<u64>, wgpu::BindGroup>>>,
-}
-
-/// A dispatch with its pipeline.
-struct Launch {
-    pipeline: wgpu::ComputePipeline,
-    operands: Vec<Place>,
-    parameters: u32,
-    bind_parameters: wgpu::BindGroup,
-    size: (u32, u32),
-    work: u64,
-}
-
 impl Compiled {
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
         let context = &shared.context;
         context.check()?;
-        let usual = Launches::new(&shared, plan, &Files::new())?;
         let mut temporaries = HashMap::new();
         for (number, slot) in (0u32..).zip(&plan.slots) {
             if let Slot::Temporary { bytes } = slot {
                 temporaries.insert(number, shared.pool.take(*bytes)?);
             }
         }
-        let mapped = context.maps.map(|_| Elsewhere {
-            tables: tables(plan),
-            plan: plan.clone(),
-            known: Mutex::default(),
-        });
+        let (mut usual, mut in_files) = (None, None);
+        match context.maps {
+            None => usual = Some(Arc::new(Launches::new(&shared, plan, &Files::new())?)),
+            Some(_) => {
+                in_files = Some(InFiles {
+                    tables: tables(plan),
+                    plan: plan.clone(),
+                    known: Mutex::default(),
+                });
+            }
+        }
         Ok(Compiled {
             temporaries,
             written: written(plan),
-            usual: Arc::new(usual),
-            mapped,
+            usual,
+            in_files,
             shared,
         })
     }
@@ -88,38 +77,46 @@ impl Compiled {
     /// The launches for these arrays, and the buffers that they read and write.
     fn placed<'s>(&self, stored: &[&'s Stored]) -> Result<(Arc<Launches>, Vec<&'s [Raw]>)> {
         let pool = &self.shared.pool;
-        let Some(elsewhere) = &self.mapped else {
+        if let Some(usual) = &self.usual {
             let pieces = stored.iter().map(|stored| stored.pieces(pool));
-            return Ok((self.usual.clone(), pieces.collect::<Result<_>>()?));
-        };
-        let file = |slot: u32| stored.get(slot as usize).and_then(|s| s.mapped.as_ref());
-        let id = |&slot: &u32| file(slot).map_or(0, |mapped| mapped.raw.id);
-        let ids: Vec<u64> = elsewhere.tables.iter().map(id).collect();
+            return Ok((usual.clone(), pieces.collect::<Result<_>>()?));
+        }
         let mut buffers = Vec::with_capacity(stored.len());
         for (slot, stored) in (0u32..).zip(stored) {
             buffers.push(match &stored.mapped {
-                Some(mapped) if elsewhere.tables.contains(&slot) => {
-                    std::slice::from_ref(&mapped.raw)
-                }
+                Some(mapped) if self.reads_in_file(slot) => std::slice::from_ref(&mapped.raw),
                 _ => stored.pieces(pool)?,
             });
         }
-        if ids.iter().all(|id| *id == 0) {
-            return Ok((self.usual.clone(), buffers));
-        }
-        let mut known = lock(&elsewhere.known);
+        Ok((self.launches(stored)?, buffers))
+    }
+
+    fn reads_in_file(&self, slot: u32) -> bool {
+        let tables = self.in_files.as_ref().map(|in_files| &in_files.tables);
+        tables.is_some_and(|tables| tables.contains(&slot))
+    }
+
+    /// The launches for arrays of which some may lie in files, lowered when they are new.
+    fn launches(&self, stored: &[&Stored]) -> Result<Arc<Launches>> {
+        let Some(in_files) = &self.in_files else {
+            return Err(self.shared.context.failed("a plan was not lowered"));
+        };
+        let file = |slot: u32| stored.get(slot as usize).and_then(|s| s.mapped.as_ref());
+        let id = |&slot: &u32| file(slot).map_or(0, |mapped| mapped.raw.id);
+        let ids: Vec<u64> = in_files.tables.iter().map(id).collect();
+        let mut known = lock(&in_files.known);
         if let Some((_, launches)) = known.iter().find(|(of, _)| *of == ids) {
-            return Ok((launches.clone(), buffers));
+            return Ok(launches.clone());
         }
-        let files = elsewhere.tables.iter();
+        let files = in_files.tables.iter();
         let files = files.filter_map(|&slot| Some((slot, &file(slot)?.blocks[..])));
-        let launches = Launches::new(&self.shared, &elsewhere.plan, &files.collect())?;
+        let launches = Launches::new(&self.shared, &in_files.plan, &files.collect())?;
         let launches = Arc::new(launches);
         if known.len() == KEPT {
             known.remove(0);
         }
         known.push((ids, launches.clone()));
-        Ok((launches, buffers))
+        Ok(launches)
     }
 
     /// Fails if something was written behind a watched buffer.
@@ -139,69 +136,6 @@ impl Compiled {
         }
         Ok(())
     }
-}
-
-impl Launches {
-    fn new(shared: &Shared, plan: &Plan, files: &Files<'_>) -> Result<Launches> {
-        let context = &shared.context;
-        let lowered = lower(&context.facts, plan, files)?;
-        let scratch: Vec<Raw> = match lowered.scratch.iter().any(|bytes| *bytes > 0) {
-            false => Vec::new(),
-            true => {
-                let take = |bytes: &usize| shared.pool.take(*bytes);
-                lowered.scratch.iter().map(take).collect::<Result<_>>()?
-            }
-        };
-        let (parameters, offsets) = upload(shared, &lowered.dispatches)?;
-        let mut bound: HashMap<(usize, u64), wgpu::BindGroup> = HashMap::new();
-        let mut launches = Vec::with_capacity(lowered.dispatches.len());
-        for (dispatch, (offset, size)) in lowered.dispatches.into_iter().zip(offsets) {
-            let operands = dispatch.operands.len();
-            let pipeline = context.pipeline(&dispatch.kernel, operands)?;
-            let make = || bind_parameters(context, parameters.as_ref(), operands, size);
-            let bind_parameters = bound.entry((operands, size)).or_insert_with(make).clone();
-            launches.push(Launch {
-                pipeline,
-                operands: dispatch.operands,
-                parameters: offset,
-                bind_parameters,
-                size: grid(dispatch.groups, context.groups),
-                work: dispatch.work,
-            });
-        }
-        let groups = launches.iter().map(|_| HashMap::new()).collect();
-        Ok(Launches {
-            launches,
-            _parameters: parameters,
-            scratch,
-            groups: Mutex::new(groups),
-        })
-    }
-}
-
-fn bind_parameters(
-    context: &Context,
-    parameters: Option<&Raw>,
-    operands: usize,
-    size: u64,
-) -> wgpu::BindGroup {
-    let buffer = parameters.map(|raw| &raw.buffer);
-    let entry = |buffer| wgpu::BindGroupEntry {
-        binding: 0,
-        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer,
-            offset: 0,
-            size: wgpu::BufferSize::new(size),
-        }),
-    };
-    let entries: Vec<_> = buffer.map(entry).into_iter().collect();
-    context
-        .device
-        .create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &context.layouts(operands).parameters,
-            entries: &entries,
-        })
 }
 
 impl Compiled {
@@ -372,36 +306,4 @@ fn written(plan: &Plan) -> Vec<(u32, bool)> {
         }
     }
     written
-}
-
-/// All parameters in one buffer, and where those of each dispatch lie: offset and size.
-#[allow(clippy::type_complexity, reason = "a buffer and a list of pairs")]
-fn upload(shared: &Shared, dispatches: &[Dispatch]) -> Result<(Option<Raw>, Vec<(u32, u64)>)> {
-    let context = &shared.context;
-    if dispatches.is_empty() {
-        return Ok((None, Vec::new()));
-    }
-    let mut words: Vec<u32> = Vec::new();
-    let mut offsets = Vec::with_capacity(dispatches.len());
-    for dispatch in dispatches {
-        let offset = (words.len() * 4).next_multiple_of(context.alignment as usize);
-        words.resize(offset / 4, 0);
-        words.extend(&dispatch.parameters);
-        let size = (dispatch.parameters.len() * 4).next_multiple_of(16);
-        offsets.push((offset as u32, size as u64));
-    }
-    let most = offsets.iter().map(|(_, size)| *size as usize).max();
-    words.resize(words.len() + most.unwrap_or(0) / 4, 0);
-    let raw = shared.pool.take(words.len() * 4)?;
-    context
-        .queue
-        .write_buffer(&raw.buffer, 0, bytemuck::cast_slice(&words));
-    Ok((Some(raw), offsets))
-}
-
-/// Workgroups in two dimensions: one has not enough numbers for all of them. Kernels leave early
-/// where the product is larger.
-fn grid(groups: u32, most: u32) -> (u32, u32) {
-    let rows = groups.div_ceil(most);
-    (groups.div_ceil(rows.max(1)), rows)
 }

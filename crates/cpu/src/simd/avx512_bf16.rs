@@ -72,13 +72,10 @@ fn table(values: &[f32; 16], factor: f32) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn products(sum: __m512, a: __m512i, b: &[f32; 16]) -> __m512 {
-    // SAFETY: 64 bytes, read as bits; both types are 64 bytes of any contents.
-    let (a, b): (__m512bh, __m512bh) = unsafe {
-        (
-            std::mem::transmute::<__m512i, __m512bh>(a),
-            std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.as_ptr().cast())),
-        )
-    };
+    // SAFETY: 64 bytes.
+    let b = unsafe { _mm512_loadu_si512(b.as_ptr().cast()) };
+    // SAFETY: both types are 64 bytes of any contents.
+    let [a, b] = unsafe { std::mem::transmute::<[__m512i; 2], [__m512bh; 2]>([a, b]) };
     _mm512_dpbf16_ps(sum, a, b)
 }
 

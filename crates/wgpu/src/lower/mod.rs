@@ -69,9 +69,10 @@ pub(crate) fn tables(plan: &Plan) -> Vec<u32> {
     for step in &plan.steps {
         for (number, input) in step.inputs.iter().enumerate() {
             let table = matches!((&step.op, number), (Op::Matmul { .. }, 1) | (Op::Take, 0));
-            let k = input.layout.shape().last_axis();
+            let shape = input.layout.shape();
+            let alike = |row: &usize| table && shape.len() == 2 && *row == shape.last_axis();
             if let Some(row) = rows.get_mut(input.slot as usize) {
-                *row = row.filter(|row| table && *row == k);
+                *row = row.filter(alike);
             }
         }
     }

@@ -57,7 +57,8 @@ impl Lowering<'_> {
         let limit = self.context.binding;
         let cut = pieces(spec, limit).filter(|cut| {
             let row: usize = spec.shape.iter().skip(1).product();
-            cut.len() == 1 || row == k
+            let alike = operand.layout.shape().len() == spec.shape.len();
+            cut.len() == 1 || (row == k && alike)
         });
         let Some(cut) = cut else {
             return Err(self.context.failed(format!(
