@@ -14,6 +14,7 @@
 //! [`inspect`] says what a checkpoint holds, also one that cannot be converted.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod config;
 mod directory;
 mod error;
@@ -23,14 +24,19 @@ mod options;
 mod output;
 mod plan;
 mod quantise;
+mod recipes;
 mod rows;
+mod rules;
 mod source;
 mod write;
 
 pub use error::{Error, Result};
 pub use inspect::{Summary, TensorSummary, inspect};
 pub use options::{Options, Quantise};
-pub use quantise::{QuantiseError, Quantised, quantise};
+pub use plan::{Plan, Planned};
+pub use quantise::{QuantiseError, Quantised, dequantise, quantise};
+pub use recipes::Recipe;
+pub use rules::Rule;
 pub use write::{Progress, Report};
 
 use kiln_formats::Bytes;
@@ -58,10 +64,38 @@ pub fn convert(
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
     output::check(source, destination, options.force)?;
-    let model = source::read(source, open)?;
-    let plan = plan::plan(model, options)?;
-    let staging = output::Staging::new(destination)?;
-    let mut report = write::write(&plan, staging.path(), open, progress)?;
-    report.notes.extend(staging.commit(options.force)?);
-    Ok(report)
+    let plan = plan(source, options, open, progress)?;
+    plan.write(destination, options.force, open, progress)
+}
+
+/// Decides what [`convert`] would do, and writes nothing.
+///
+/// # Errors
+/// Whatever does not fit: options, configuration, tensors. `progress` is called, and no weights are
+/// read, unless `options.target` asks for measurements.
+pub fn plan(
+    source: &Path,
+    options: &Options,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Plan> {
+    plan::plan(source::read(source, open)?, options, open, progress)
+}
+
+impl Plan {
+    /// Carries the plan out, into a new directory `destination`; `force` replaces one that is there.
+    /// The rest as for [`convert`].
+    pub fn write(
+        &self,
+        destination: &Path,
+        force: bool,
+        open: &Open<'_>,
+        progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Report> {
+        output::check(&self.path, destination, force)?;
+        let staging = output::Staging::new(destination)?;
+        let mut report = write::write(self, staging.path(), open, progress)?;
+        report.notes.extend(staging.commit(force)?);
+        Ok(report)
+    }
 }

@@ -1,35 +1,50 @@
 //! What happens to every tensor, and everything that can be refused beforehand.
 
-use crate::config::{Config, EMBEDDING, Expected, HEAD, Llama};
-use crate::options::{dtype_name, mode_name};
-use crate::source::{Extra, Model, Naming};
-use crate::{Error, Options, Result, gguf};
+mod configured;
+mod names;
+mod table;
+
+pub use table::Planned;
+
+use crate::budget::{self, Measured};
+use crate::config::{Config, Expected, Llama};
+use crate::options::dtype_name;
+use crate::rules::{Origin, Rule, Target, wrong};
+use crate::source::{Extra, Model};
+use crate::write::Progress;
+use crate::{Error, Open, Options, Result};
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::safetensors::Declared;
 use kiln_formats::{BlockType, Checkpoint, Tensor, Type};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use names::tensors;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// A conversion that only needs to be carried out.
+/// A conversion that only needs to be carried out: what becomes of every tensor, and why.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// What messages call the source.
     pub(crate) path: PathBuf,
     pub(crate) checkpoint: Checkpoint,
     /// In the order in which they are written.
     pub(crate) jobs: Vec<Job>,
+    pub(crate) rules: Vec<Rule>,
     pub(crate) config: Config,
     pub(crate) files: Vec<Extra>,
     pub(crate) notes: Vec<String>,
 }
 
 /// What happens to one tensor of the source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) source: Tensor,
+    /// What else belongs to a quantised source, whose codes are `source`.
+    pub(crate) packed: Option<Packed>,
     /// The name it is written under, quantised or not.
     pub(crate) name: String,
+    /// What the weights are, however they are stored.
+    pub(crate) shape: Vec<usize>,
     /// Rows are what is processed one by one; for a vector whose elements move, its elements.
     pub(crate) rows: usize,
     /// Elements of a row.
@@ -37,6 +52,18 @@ pub(crate) struct Job {
     /// The heads within which rows are interleaved and are put in half-split order.
     pub(crate) heads: Option<usize>,
     pub(crate) action: Action,
+    /// Which of the plan's rules decided; `None` where none is about it.
+    pub(crate) rule: Option<usize>,
+    /// What was measured to choose its bits.
+    pub(crate) measured: Option<Measured>,
+}
+
+/// MLX's planes beside the codes.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    pub(crate) format: Format,
+    pub(crate) scales: Tensor,
+    pub(crate) biases: Option<Tensor>,
 }
 
 /// What happens to a row.
@@ -48,6 +75,8 @@ pub(crate) enum Action {
     Cast(DType),
     /// GGUF blocks become the same numbers in an affine format.
     Repack(Format),
+    /// Codes stay; scales and biases are those of this format, rounded once where it has others.
+    Keep(Format),
     /// Elements are rounded to the dtype, and quantised from that.
     Quantise(Format, DType),
 }
@@ -55,13 +84,28 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) fn format(self) -> Option<Format> {
         match self {
-            Action::Repack(format) | Action::Quantise(format, _) => Some(format),
+            Action::Repack(format) | Action::Keep(format) | Action::Quantise(format, _) => {
+                Some(format)
+            }
             Action::Copy | Action::Cast(_) => None,
         }
     }
 }
 
 impl Job {
+    /// Weights, those of packed codes counted one by one.
+    pub(crate) fn elements(&self) -> u64 {
+        self.rows as u64 * self.k as u64
+    }
+
+    /// How the source stores it, in a word.
+    pub(crate) fn stored_as(&self) -> String {
+        match &self.packed {
+            Some(packed) => packed.format.to_string(),
+            None => self.source.dtype.to_string(),
+        }
+    }
+
     /// The tensors that are written: one, or codes, scales and biases.
     pub(crate) fn outputs(&self) -> Vec<Declared> {
         let declared = |name: String, dtype, shape| Declared { name, dtype, shape };
@@ -70,11 +114,7 @@ impl Job {
                 Action::Cast(dtype) => stored(dtype),
                 _ => self.source.dtype,
             };
-            return vec![declared(
-                self.name.clone(),
-                dtype,
-                self.source.shape.clone(),
-            )];
+            return vec![declared(self.name.clone(), dtype, self.shape.clone())];
         };
         let path = layer(&self.name);
         let words = self.k / 32 * format.bits();
@@ -93,6 +133,15 @@ impl Job {
             all.push(declared(format!("{path}.biases"), scales, groups));
         }
         all
+    }
+
+    /// The bytes of all of these.
+    pub(crate) fn bytes(&self) -> u64 {
+        let outputs = self.outputs();
+        let sizes = outputs
+            .iter()
+            .map(|output| output.bytes().unwrap_or(0) as u64);
+        sizes.sum()
     }
 }
 
@@ -119,33 +168,49 @@ pub(crate) fn element(dtype: Type) -> Option<DType> {
     }
 }
 
-/// Decides on every tensor.
-pub(crate) fn plan(mut model: Model, options: &Options) -> Result<Plan> {
-    if let Some(quantise) = options.quantise {
-        quantise.format(DType::F32)?;
-    }
-    if let Some(dtype) = options.dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Error::Options(format!(
-            "dtype must be f16, bf16 or f32, given {dtype}"
-        )));
-    }
+/// Decides on every tensor. Only `options.target` makes it read the weights; `progress` tells of
+/// that.
+pub(crate) fn plan(
+    mut model: Model,
+    options: &Options,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Plan> {
+    options.check()?;
     let llama = Llama::read(&model.config_path, &model.config)?;
-    check_layers(&model, &llama)?;
+    names::check_layers(&model, &llama)?;
     let mut expected = llama.tensors();
-    if let Some(head) = head(&mut model, &llama)? {
+    if let Some(head) = names::head(&mut model, &llama)? {
         expected.push(head);
     }
-    check_names(&mut model, &expected)?;
-    let dtype = options.dtype.or(model.dtype);
-    let jobs = expected
-        .iter()
-        .map(|expected| job(&model, expected, options, dtype))
-        .collect::<Result<Vec<_>>>()?;
+    names::check_names(&mut model, &expected)?;
     // What is written must run.
-    let text = Value::Object(model.config.clone()).to_string();
-    kiln_model::Config::parse(&model.config_path, &text).map_err(Box::new)?;
-    note_casts(&jobs, &mut model.notes);
-    complete_config(&mut model.config, &jobs, dtype);
+    let text = serde_json::Value::Object(model.config.clone()).to_string();
+    let config = kiln_model::Config::parse(&model.config_path, &text).map_err(Box::new)?;
+    let mut planner = Planner {
+        model: &model,
+        config,
+        options,
+        rules: options.rules(llama.layers)?,
+        layers: llama.layers,
+    };
+    let mut jobs = planner.jobs(&expected)?;
+    planner.check_rules(&jobs)?;
+    let mut notes = Vec::new();
+    if let Some(target) = options.target {
+        let chosen = budget::choose(&planner, &jobs, target, open, progress)?;
+        planner.rules.extend(chosen.rules);
+        jobs = planner.jobs(&expected)?;
+        for (job, measured) in jobs.iter_mut().zip(chosen.measured) {
+            job.measured = measured;
+        }
+        notes.push(chosen.note);
+    }
+    note_casts(&jobs, options, &mut notes);
+    let rules = planner.rules;
+    model.notes.extend(notes);
+    let dtype = options.dtype.or(model.dtype);
+    configured::complete(&mut model.config, &jobs, &rules, options, dtype);
     let Model {
         path,
         checkpoint,
@@ -158,204 +223,267 @@ pub(crate) fn plan(mut model: Model, options: &Options) -> Result<Plan> {
         path,
         checkpoint,
         jobs,
+        rules,
         config,
         files,
         notes,
     })
 }
 
-/// Keeps the list of expected tensors in proportion to the file.
-fn check_layers(model: &Model, llama: &Llama) -> Result<()> {
-    let most = model.checkpoint.len();
-    if llama.layers <= most {
-        return Ok(());
+/// What decisions are made from.
+pub(crate) struct Planner<'a> {
+    pub(crate) model: &'a Model,
+    config: kiln_model::Config,
+    pub(crate) options: &'a Options,
+    rules: Vec<Rule>,
+    layers: usize,
+}
+
+impl Planner<'_> {
+    fn jobs(&self, expected: &[Expected]) -> Result<Vec<Job>> {
+        expected.iter().map(|expected| self.job(expected)).collect()
     }
-    let found = format!("{most} tensors in all");
-    let expected = format!("the tensors of {} layers", llama.layers);
-    Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
-}
 
-/// Decides by bytes whether the head is the embedding; the result is what the configuration then
-/// says. Gives the head that is to be converted, if there is one.
-fn head(model: &mut Model, llama: &Llama) -> Result<Option<Expected>> {
-    let checkpoint = &model.checkpoint;
-    let find = |name| checkpoint.tensor(&model.stored_name(name));
-    let (head, embedding) = (find(HEAD), find(EMBEDDING));
-    let same = match (head, embedding) {
-        (Some(head), Some(embedding)) => {
-            head.dtype == embedding.dtype
-                && head.shape == embedding.shape
-                && checkpoint.bytes(head) == checkpoint.bytes(embedding)
-        }
-        _ => false,
-    };
-    let (tied, note) = match (head.is_some(), llama.tied) {
-        (true, _) if same => (
-            true,
-            Some("the head equals the embedding: stored once, tied"),
-        ),
-        (true, Some(true)) => (
-            false,
-            Some("the head differs from the embedding though config.json says tied: untied"),
-        ),
-        (true, _) => (false, None),
-        (false, Some(false)) => (false, None),
-        (false, _) => (true, None),
-    };
-    model.notes.extend(note.map(str::to_owned));
-    model
-        .config
-        .insert("tie_word_embeddings".into(), tied.into());
-    Ok((!tied).then(|| llama.head()))
-}
-
-/// Every tensor of the checkpoint has a place in the model, or is known to be of no use.
-fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()> {
-    let known: BTreeSet<String> = expected
-        .iter()
-        .map(|expected| model.stored_name(&expected.name))
-        .collect();
-    let head = model.stored_name(HEAD);
-    let mut unmapped = Vec::new();
-    let mut dropped = 0;
-    for tensor in &model.checkpoint {
-        let name = &tensor.name;
-        if known.contains(name) || *name == head {
-            continue;
-        }
-        let computed = match model.naming {
-            Naming::HuggingFace => name.ends_with(".rotary_emb.inv_freq"),
-            Naming::Gguf => name == gguf::FACTORS,
+    /// Finds the tensor, checks it, and decides what happens to it.
+    fn job(&self, expected: &Expected) -> Result<Job> {
+        let model = self.model;
+        let name = model.stored_name(&expected.name);
+        let invalid = |expected: String, found: String| {
+            Error::File(kiln_formats::Error::invalid(
+                &model.path,
+                Some(&name),
+                expected,
+                found,
+            ))
         };
-        if computed {
-            dropped += 1
-        } else {
-            unmapped.push(name.as_str())
+        let Some(source) = model.checkpoint.tensor(&name) else {
+            return Err(invalid(
+                format!("this tensor, shape {:?}", expected.shape),
+                "none".into(),
+            ));
+        };
+        let packed = self.packed(expected, source)?;
+        if packed.is_none() && source.shape != expected.shape {
+            let found = format!("{:?}", source.shape);
+            return Err(invalid(format!("shape {:?}", expected.shape), found));
         }
+        if packed.is_none() && !model.can_read(source.dtype) {
+            let path = model.checkpoint.path(source);
+            let what = format!("type {}", source.dtype);
+            return Err(kiln_formats::Error::unsupported(path, Some(&name), what).into());
+        }
+        let heads = model.interleaved_heads(expected);
+        let (rows, k) = match expected.shape[..] {
+            [rows, k] => (rows, k),
+            [rows] if heads.is_some() => (rows, 1),
+            _ => (1, expected.shape.iter().product()),
+        };
+        let path = layer(&expected.name);
+        let rule = expected.is_matrix().then(|| self.first(path)).flatten();
+        let mut job = Job {
+            source: source.clone(),
+            packed,
+            name: expected.name.clone(),
+            shape: expected.shape.clone(),
+            rows,
+            k,
+            heads,
+            action: Action::Copy,
+            rule,
+            measured: None,
+        };
+        job.action = self.action(&job)?;
+        Ok(job)
     }
-    if dropped > 0 {
-        model.notes.push(format!(
-            "{} with rope frequencies left out",
-            tensors(dropped)
-        ));
-    }
-    if unmapped.is_empty() {
-        return Ok(());
-    }
-    let first = unmapped[..unmapped.len().min(5)].join(", ");
-    let found = match kind(&unmapped) {
-        Some(kind) => format!(
-            "{} besides, as {kind} has: {first}",
-            tensors(unmapped.len())
-        ),
-        None => format!("{} besides: {first}", tensors(unmapped.len())),
-    };
-    let expected = "only the tensors of a Llama model";
-    Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
-}
 
-fn tensors(count: usize) -> String {
-    if count == 1 {
-        "1 tensor".into()
-    } else {
-        format!("{count} tensors")
-    }
-}
-
-/// What kind of checkpoint has tensors of such names.
-fn kind(names: &[&str]) -> Option<&'static str> {
-    let kinds = [
-        (".qweight", "a GPTQ or AWQ checkpoint"),
-        (".qzeros", "a GPTQ or AWQ checkpoint"),
-        (".scales", "a quantised checkpoint"),
-        (".weight_scale", "an FP8 or compressed checkpoint"),
-        (".weight_packed", "a compressed checkpoint"),
-        ("lora_", "a LoRA adapter"),
-        ("vision", "a model with a vision tower"),
-        ("experts.", "a mixture of experts"),
-        ("_exps.", "a mixture of experts"),
-    ];
-    kinds
-        .into_iter()
-        .find(|(part, _)| names.iter().any(|name| name.contains(part)))
-        .map(|(_, kind)| kind)
-}
-
-/// Finds the tensor, checks it, and decides what happens to it.
-fn job(model: &Model, expected: &Expected, options: &Options, dtype: Option<DType>) -> Result<Job> {
-    let name = model.stored_name(&expected.name);
-    let invalid = |expected: String, found: String| {
-        Error::File(kiln_formats::Error::invalid(
-            &model.path,
-            Some(&name),
-            expected,
-            found,
-        ))
-    };
-    let Some(source) = model.checkpoint.tensor(&name) else {
-        return Err(invalid(
-            format!("this tensor, shape {:?}", expected.shape),
-            "none".into(),
-        ));
-    };
-    if source.shape != expected.shape {
-        let found = format!("{:?}", source.shape);
-        return Err(invalid(format!("shape {:?}", expected.shape), found));
-    }
-    if !model.can_read(source.dtype) {
-        let path = model.checkpoint.path(source);
-        let what = format!("type {}", source.dtype);
-        return Err(kiln_formats::Error::unsupported(path, Some(&name), what).into());
-    }
-    let heads = model.interleaved_heads(expected);
-    let (rows, k) = match expected.shape[..] {
-        [rows, k] => (rows, k),
-        [rows] if heads.is_some() => (rows, 1),
-        _ => (1, expected.shape.iter().product()),
-    };
-    let action = action(model, expected, source, options, dtype)?;
-    Ok(Job {
-        source: source.clone(),
-        name: expected.name.clone(),
-        rows,
-        k,
-        heads,
-        action,
-    })
-}
-
-fn action(
-    model: &Model,
-    expected: &Expected,
-    source: &Tensor,
-    options: &Options,
-    dtype: Option<DType>,
-) -> Result<Action> {
-    let dtype = dtype.or(element(source.dtype)).unwrap_or(DType::F16);
-    if let (Some(quantise), true) = (options.quantise, expected.is_matrix()) {
-        let format = quantise.format(dtype)?;
-        let (group, k) = (format.group(), expected.shape[1]);
-        if k % group != 0 {
-            let (path, tensor) = (model.path.clone(), expected.name.clone());
-            return Err(Error::Group {
+    /// The planes of a layer that MLX has quantised, checked against the configuration.
+    fn packed(&self, expected: &Expected, codes: &Tensor) -> Result<Option<Packed>> {
+        let checkpoint = &self.model.checkpoint;
+        let plane = |name: &str| checkpoint.tensor(&format!("{}.{name}", layer(&codes.name)));
+        let (&[rows, k], Some(quantization), Some(scales)) = (
+            &expected.shape[..],
+            &self.config.quantization,
+            plane("scales"),
+        ) else {
+            return Ok(None);
+        };
+        let stored_scales = element(scales.dtype);
+        let format = quantization
+            .format(
+                &self.config,
+                layer(&expected.name),
+                stored_scales.unwrap_or(DType::BF16),
+            )
+            .map_err(Box::new)?;
+        let check = |tensor: &Tensor, fits: bool, dtype: &str, columns: usize| {
+            if fits && tensor.shape == [rows, columns] {
+                return Ok(());
+            }
+            let expected = format!("{dtype} [{rows}, {columns}] for {format}");
+            let found = format!("{} {:?}", tensor.dtype, tensor.shape);
+            let path = checkpoint.path(tensor);
+            Err(kiln_formats::Error::invalid(
                 path,
-                tensor,
-                group,
-                k,
-            });
+                Some(&tensor.name),
+                expected,
+                found,
+            ))
+        };
+        if !k.is_multiple_of(format.group()) {
+            let expected = format!("rows of whole groups of {}", format.group());
+            let found = format!("rows of {k}");
+            let path = checkpoint.path(codes);
+            let error = kiln_formats::Error::invalid(path, Some(&codes.name), expected, found);
+            return Err(error.into());
         }
-        return Ok(Action::Quantise(format, dtype));
+        let groups = k / format.group();
+        check(
+            codes,
+            codes.dtype == Type::U32,
+            "U32",
+            k / 32 * format.bits(),
+        )?;
+        let biases = plane("biases");
+        if format.has_biases() {
+            check(scales, stored_scales.is_some(), "floats", groups)?;
+            let Some(biases) = biases else {
+                let name = format!("{}.biases", layer(&codes.name));
+                let path = &self.model.path;
+                let expected = "biases beside the scales";
+                let error = kiln_formats::Error::invalid(path, Some(&name), expected, "none");
+                return Err(error.into());
+            };
+            let dtype = scales.dtype.to_string();
+            check(biases, biases.dtype == scales.dtype, &dtype, groups)?;
+        } else {
+            let bytes = matches!(scales.dtype, Type::U8 | Type::F8E8M0 | Type::F8E4M3);
+            check(scales, bytes, "U8", groups)?;
+            if let Some(biases) = biases {
+                check(biases, false, "no biases: none", 0)?;
+            }
+        }
+        Ok(Some(Packed {
+            format,
+            scales: scales.clone(),
+            biases: biases.cloned(),
+        }))
     }
-    let keeps = options.quantise.is_none() && options.dtype.is_none() && expected.is_matrix();
-    if let (true, Some(bits)) = (keeps, exact_bits(source.dtype)) {
-        let format = Format::affine(bits, 32, DType::F16)
-            .map_err(|error| Error::Options(error.to_string()))?;
-        return Ok(Action::Repack(format));
+
+    /// The first rule about the layer at `path`.
+    fn first(&self, path: &str) -> Option<usize> {
+        self.rules
+            .iter()
+            .position(|rule| rule.matches(path, self.layers))
     }
-    if element(source.dtype) == Some(dtype) {
-        Ok(Action::Copy)
+
+    /// Every rule of the user's must decide on something.
+    fn check_rules(&self, jobs: &[Job]) -> Result<()> {
+        for (number, rule) in self.rules.iter().enumerate() {
+            let decides = jobs.iter().any(|job| job.rule == Some(number));
+            if decides || rule.origin != Origin::User {
+                continue;
+            }
+            let about =
+                |job: &&Job| job.rule.is_some() && rule.matches(layer(&job.name), self.layers);
+            let earlier = jobs.iter().find(about).and_then(|job| job.rule);
+            let why = match earlier.and_then(|earlier| self.rules.get(earlier)) {
+                Some(earlier) => format!(
+                    "it decides nothing: the first rule that matches counts, and {earlier:?} comes \
+                     before it for every layer",
+                    earlier = earlier.to_string()
+                ),
+                None => format!(
+                    "it matches no layer of this model; its layers are named as \
+                     model.layers.0.self_attn.q_proj to {} and {}, and only those with a matrix \
+                     have rules",
+                    self.layers.saturating_sub(1),
+                    jobs.iter()
+                        .filter(|job| job.shape.len() == 2 && !job.name.contains(".layers."))
+                        .map(|job| layer(&job.name))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
+            };
+            return Err(wrong(&rule.to_string(), why));
+        }
+        Ok(())
+    }
+
+    /// The dtype of weights that are not quantised, where no rule names one.
+    pub(crate) fn dtype(&self, job: &Job) -> DType {
+        let packed = job
+            .packed
+            .as_ref()
+            .map(|packed| packed.format.dequantised());
+        let named = self.options.dtype.or(self.model.dtype);
+        named
+            .or(packed)
+            .or(element(job.source.dtype))
+            .unwrap_or(DType::F16)
+    }
+
+    fn action(&self, job: &Job) -> Result<Action> {
+        let own = self.dtype(job);
+        let target = job
+            .rule
+            .and_then(|rule| self.rules.get(rule))
+            .map(|rule| (rule, rule.target));
+        match target {
+            Some((rule, Target::Quantised(quantise))) => {
+                let format = quantise.format(own)?;
+                self.check_group(job, format, &rule.to_string())?;
+                match &job.packed {
+                    Some(packed) if packed.format == format => Ok(Action::Keep(format)),
+                    _ => Ok(Action::Quantise(format, own)),
+                }
+            }
+            Some((_, Target::Float(dtype))) => Ok(as_floats(job, dtype.unwrap_or(own))),
+            None => self.kept(job, own),
+        }
+    }
+
+    /// What happens where no rule says anything: nothing, if possible.
+    fn kept(&self, job: &Job, dtype: DType) -> Result<Action> {
+        let affine = |bits, group, dtype| {
+            Format::affine(bits, group, dtype).map_err(|error| Error::Options(error.to_string()))
+        };
+        if let Some(Packed { format, .. }) = job.packed {
+            return match (format.has_biases(), self.options.dtype) {
+                (true, Some(dtype)) => {
+                    Ok(Action::Keep(affine(format.bits(), format.group(), dtype)?))
+                }
+                _ => Ok(Action::Keep(format)),
+            };
+        }
+        if let (None, [_, _], Some(bits)) = (
+            self.options.dtype,
+            &job.shape[..],
+            exact_bits(job.source.dtype),
+        ) {
+            return Ok(Action::Repack(affine(bits, 32, DType::F16)?));
+        }
+        Ok(as_floats(job, dtype))
+    }
+
+    pub(crate) fn check_group(&self, job: &Job, format: Format, rule: &str) -> Result<()> {
+        if job.k.is_multiple_of(format.group()) {
+            return Ok(());
+        }
+        Err(Error::Group {
+            path: self.model.path.clone(),
+            tensor: job.name.clone(),
+            group: format.group(),
+            k: job.k,
+            rule: rule.to_owned(),
+        })
+    }
+}
+
+fn as_floats(job: &Job, dtype: DType) -> Action {
+    if job.packed.is_none() && element(job.source.dtype) == Some(dtype) {
+        Action::Copy
     } else {
-        Ok(Action::Cast(dtype))
+        Action::Cast(dtype)
     }
 }
 
@@ -368,80 +496,39 @@ fn exact_bits(dtype: Type) -> Option<usize> {
     }
 }
 
-/// Says which types are rounded to which, and how many tensors.
-fn note_casts(jobs: &[Job], notes: &mut Vec<String>) {
-    let mut casts = BTreeMap::new();
+/// Says what is not stored as it was, and how many tensors.
+fn note_casts(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
+    let mut changes = BTreeMap::new();
     for job in jobs {
-        if let Action::Cast(dtype) | Action::Quantise(_, dtype) = job.action
-            && element(job.source.dtype) != Some(dtype)
-        {
-            *casts
-                .entry((job.source.dtype.to_string(), dtype_name(dtype)))
-                .or_insert(0) += 1;
-        }
+        let from = job.stored_as();
+        let change = match (job.action, &job.packed) {
+            (Action::Cast(dtype), Some(_)) => {
+                format!("of format {from} dequantised to {}", dtype_name(dtype))
+            }
+            (Action::Quantise(format, _), Some(_)) => {
+                format!("of format {from} requantised to {format} from the numbers they stand for")
+            }
+            (Action::Keep(format), Some(packed)) if packed.format != format => {
+                format!(
+                    "of format {from}: scales rounded to {}",
+                    dtype_name(format.dequantised())
+                )
+            }
+            (Action::Cast(dtype) | Action::Quantise(_, dtype), None)
+                if element(job.source.dtype) != Some(dtype) =>
+            {
+                format!("of type {from} rounded to {}", dtype_name(dtype))
+            }
+            _ => continue,
+        };
+        *changes.entry(change).or_insert(0) += 1;
     }
-    for ((from, to), count) in casts {
-        notes.push(format!("{} of type {from} rounded to {to}", tensors(count)));
+    let changed = changes
+        .into_iter()
+        .map(|(change, count)| format!("{} {change}", tensors(count)));
+    notes.extend(changed);
+    let quantised = |job: &Job| job.packed.is_some() || exact_bits(job.source.dtype).is_some();
+    if options.dequantise && !jobs.iter().any(quantised) {
+        notes.push("nothing to dequantise: the source holds no quantised layers".into());
     }
-}
-
-/// Makes the configuration say what the output is, in the spellings that programs read.
-fn complete_config(config: &mut Config, jobs: &[Job], dtype: Option<DType>) {
-    for key in ["_name_or_path", "vision_config"] {
-        config.remove(key);
-    }
-    if let Some(dtype) = dtype {
-        config.insert("torch_dtype".into(), dtype_name(dtype).into());
-        if let Some(value) = config.get_mut("dtype") {
-            *value = dtype_name(dtype).into();
-        }
-    }
-    spell_rope(config);
-    if let Some(quantization) = quantization(jobs) {
-        config.insert("quantization".into(), quantization.clone());
-        config.insert("quantization_config".into(), quantization);
-    }
-}
-
-/// Programs that know only `rope_theta` and `rope_scaling` would miss `rope_parameters`.
-fn spell_rope(config: &mut Config) {
-    let Some(parameters) = config.get("rope_parameters").and_then(Value::as_object) else {
-        return;
-    };
-    let mut scaling = parameters.clone();
-    let theta = scaling.remove("rope_theta");
-    if let Some(theta) = theta
-        && config.get("rope_theta").is_none_or(Value::is_null)
-    {
-        config.insert("rope_theta".into(), theta);
-    }
-    let plain = scaling
-        .get("rope_type")
-        .is_none_or(|kind| kind == "default");
-    if !plain && config.get("rope_scaling").is_none_or(Value::is_null) {
-        config.insert("rope_scaling".into(), scaling.into());
-    }
-}
-
-/// The `quantization` entry: the most common format, then the layers that have another.
-fn quantization(jobs: &[Job]) -> Option<Value> {
-    let entry = |format: Format| {
-        let mode = mode_name(format.mode());
-        json!({"group_size": format.group(), "bits": format.bits(), "mode": mode})
-    };
-    let mut counts: Vec<(Format, usize)> = Vec::new();
-    for format in jobs.iter().filter_map(|job| job.action.format()) {
-        match counts.iter_mut().find(|(known, _)| *known == format) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((format, 1)),
-        }
-    }
-    let (common, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-    let mut quantization = entry(common);
-    for job in jobs {
-        if let Some(format) = job.action.format().filter(|&format| format != common) {
-            quantization[layer(&job.name)] = entry(format);
-        }
-    }
-    Some(quantization)
 }

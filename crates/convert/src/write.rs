@@ -2,9 +2,11 @@
 
 use crate::output::{json_text, write_error};
 use crate::plan::{Job, Plan};
+use crate::rows::Planes;
 use crate::source::Extra;
 use crate::{Error, Open, Result, rows};
 use kiln_formats::safetensors::{Declared, INDEX, Writer, plan_shards, shard_name};
+use kiln_formats::{Bytes, Checkpoint, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -53,11 +55,7 @@ pub(crate) fn write(
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
     let (tensors, bytes) = write_tensors(plan, into, SHARD, open, progress)?;
-    let parameters: u64 = plan
-        .jobs
-        .iter()
-        .map(|job| job.source.elements() as u64)
-        .sum();
+    let parameters = plan.parameters();
     let sorted: BTreeMap<&String, &Value> = plan.config.iter().collect();
     put(into, "config.json", json_text(&json!(sorted)).as_bytes())?;
     for extra in &plan.files {
@@ -141,32 +139,65 @@ fn write_tensors(
                 Ok(())
             }
         };
+        let read = Read::new(&plan.checkpoint, job, open)?;
         let path = plan.checkpoint.path(&job.source);
-        // Opened anew for each tensor, so that what was read of one does not stay in memory.
-        let file = open(path).map_err(|source| read_error(path, source))?;
-        let Some(stored) = (*file).as_ref().get(job.source.range.clone()) else {
-            let source = std::io::Error::other("the file became shorter");
-            return Err(read_error(path, source).into());
-        };
-        let (scales, biases) =
-            rows::convert(job, stored, path, &mut |bytes| emit(&job.name, bytes))?;
+        let emit_rows = &mut |bytes: &[u8]| emit(&job.name, bytes);
+        let (scales, biases) = rows::convert(job, read.planes()?, path, emit_rows)?;
         for (output, bytes) in job.outputs().iter().skip(1).zip([scales, biases]) {
             emit(&output.name, &bytes)?;
         }
     }
     sink.finish()?;
-    let parameters: u64 = plan
-        .jobs
-        .iter()
-        .map(|job| job.source.elements() as u64)
-        .sum();
-    let metadata = json!({"total_size": total, "total_parameters": parameters});
+    let metadata = json!({"total_size": total, "total_parameters": plan.parameters()});
     let index = json!({"metadata": metadata, "weight_map": map});
     put(into, INDEX, json_text(&index).as_bytes())?;
     Ok((declared.len(), total))
 }
 
-fn read_error(path: &Path, source: std::io::Error) -> kiln_formats::Error {
+/// A tensor's files, opened anew for each tensor, so that what was read of one does not stay in
+/// memory.
+pub(crate) struct Read<'a> {
+    /// For the tensor, and where it is quantised its scales and biases.
+    parts: Vec<(&'a Path, &'a Tensor, Bytes)>,
+}
+
+impl<'a> Read<'a> {
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        job: &'a Job,
+        open: &Open<'_>,
+    ) -> Result<Read<'a>> {
+        let packed = job.packed.as_ref();
+        let planes = packed.map(|packed| [Some(&packed.scales), packed.biases.as_ref()]);
+        let planes = planes.into_iter().flatten().flatten();
+        let tensors = [&job.source].into_iter().chain(planes);
+        let part = |tensor| {
+            let path = checkpoint.path(tensor);
+            let bytes = open(path).map_err(|source| read_error(path, source))?;
+            Ok((path, tensor, bytes))
+        };
+        let parts = tensors.map(part).collect::<Result<_>>()?;
+        Ok(Read { parts })
+    }
+
+    pub(crate) fn planes(&self) -> Result<Planes<'_>> {
+        let plane = |number: usize| -> Result<&[u8]> {
+            let Some((path, tensor, bytes)) = self.parts.get(number) else {
+                return Ok(&[]);
+            };
+            let shorter = || read_error(path, std::io::Error::other("the file became shorter"));
+            let bytes = (**bytes).as_ref().get(tensor.range.clone());
+            Ok(bytes.ok_or_else(shorter)?)
+        };
+        Ok(Planes {
+            stored: plane(0)?,
+            scales: plane(1)?,
+            biases: plane(2)?,
+        })
+    }
+}
+
+pub(crate) fn read_error(path: &Path, source: std::io::Error) -> kiln_formats::Error {
     kiln_formats::Error::Read {
         path: path.to_owned(),
         source,
@@ -333,16 +364,21 @@ mod tests {
         let checkpoint = safetensors::read(vec![read(&source)]).unwrap();
         let job = |tensor: &kiln_formats::Tensor| Job {
             source: tensor.clone(),
+            packed: None,
             name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
             rows: 1,
             k: tensor.shape[0],
             heads: None,
             action: Action::Copy,
+            rule: None,
+            measured: None,
         };
         let plan = Plan {
             path: source.clone(),
             jobs: checkpoint.iter().map(job).collect(),
             checkpoint,
+            rules: Vec::new(),
             config: serde_json::Map::new(),
             files: Vec::new(),
             notes: Vec::new(),

@@ -1,0 +1,157 @@
+//! Bits for each layer, so that the whole stays within a budget and the error is small.
+
+use crate::plan::{Job, Planner, layer};
+use crate::rules::{Origin, Rule, Target};
+use crate::write::{Progress, Read};
+use crate::{Error, Open, Quantise, Result, rows};
+use kiln_array::{Format, Mode};
+use std::ops::ControlFlow;
+
+/// The bits that a layer may get.
+const CANDIDATES: [usize; 6] = [2, 3, 4, 5, 6, 8];
+
+/// For each of the candidates: bits, and the squared error of the weights over their squares.
+pub(crate) type Measured = [(usize, f64); CANDIDATES.len()];
+
+/// What was chosen.
+pub(crate) struct Chosen {
+    /// One rule for each layer that was free.
+    pub(crate) rules: Vec<Rule>,
+    /// What was measured, for each job.
+    pub(crate) measured: Vec<Option<Measured>>,
+    pub(crate) note: String,
+}
+
+/// A layer whose bits are to be chosen.
+struct Layer {
+    job: usize,
+    measured: Measured,
+    /// Bytes with each candidate.
+    bytes: [u64; CANDIDATES.len()],
+    /// The candidate chosen so far.
+    chosen: usize,
+}
+
+/// Measures every layer that no rule is about, and chooses.
+pub(crate) fn choose(
+    planner: &Planner<'_>,
+    jobs: &[Job],
+    target: f64,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Chosen> {
+    let free = |job: &Job| job.shape.len() == 2 && job.rule.is_none();
+    let total = jobs.iter().filter(|job| free(job)).map(Job::elements).sum();
+    let mut layers = Vec::new();
+    let (mut fixed, mut done) = (0, 0);
+    for (number, job) in jobs.iter().enumerate() {
+        if !free(job) {
+            fixed += job.bytes();
+            continue;
+        }
+        layers.push(measure(planner, job, number, target, open)?);
+        done += job.elements();
+        let state = Progress {
+            tensor: &job.name,
+            done,
+            total,
+        };
+        if progress(&state).is_break() {
+            return Err(Error::Interrupted);
+        }
+    }
+    let parameters: u64 = jobs.iter().map(Job::elements).sum();
+    let bits = |bytes: u64| 8.0 * bytes as f64 / parameters.max(1) as f64;
+    let least = fixed + layers.iter().map(|layer| layer.bytes[0]).sum::<u64>();
+    if target.is_nan() || bits(least) > target {
+        let least = bits(least);
+        return Err(Error::Budget { target, least });
+    }
+    let spent = spend(&mut layers, least, &|bytes| bits(bytes) <= target);
+    let mut measured = vec![None; jobs.len()];
+    let mut rules = Vec::new();
+    for one in &layers {
+        measured[one.job] = Some(one.measured);
+        let bits = CANDIDATES[one.chosen];
+        let format = Target::Quantised(quantise(planner, bits));
+        let origin = Origin::Option(format!("--target-bpw {target}"));
+        rules.push(Rule::made(layer(&jobs[one.job].name), format, origin)?);
+    }
+    let note = format!(
+        "bits of {} layers chosen for {target} bits per weight, reached {:.3}: each layer's squared \
+         error relative to its weights was measured at 2, 3, 4, 5, 6 and 8 bits, and bytes went \
+         where they lower the sum of these errors most",
+        layers.len(),
+        bits(spent),
+    );
+    Ok(Chosen {
+        rules,
+        measured,
+        note,
+    })
+}
+
+fn quantise(planner: &Planner<'_>, bits: usize) -> Quantise {
+    Quantise {
+        mode: Mode::Affine,
+        bits: Some(bits),
+        group: planner.options.group(),
+    }
+}
+
+fn measure(
+    planner: &Planner<'_>,
+    job: &Job,
+    number: usize,
+    target: f64,
+    open: &Open<'_>,
+) -> Result<Layer> {
+    let dtype = planner.dtype(job);
+    let formats = CANDIDATES
+        .iter()
+        .map(|&bits| quantise(planner, bits).format(dtype))
+        .collect::<Result<Vec<Format>>>()?;
+    planner.check_group(job, formats[0], &format!("--target-bpw {target}"))?;
+    let checkpoint = &planner.model.checkpoint;
+    let path = checkpoint.path(&job.source);
+    let read = Read::new(checkpoint, job, open)?;
+    let (errors, squares) = rows::errors(job, read.planes()?, path, &formats, dtype)?;
+    let mut layer = Layer {
+        job: number,
+        measured: CANDIDATES.map(|bits| (bits, 0.0)),
+        bytes: [0; CANDIDATES.len()],
+        chosen: 0,
+    };
+    for (i, (error, format)) in errors.into_iter().zip(formats).enumerate() {
+        // Weights that are all zero have no error.
+        layer.measured[i].1 = if squares > 0.0 { error / squares } else { 0.0 };
+        layer.bytes[i] = (job.rows * format.row(job.k)) as u64;
+    }
+    Ok(layer)
+}
+
+/// From the least bits on, takes the step that lowers the sum of errors most for its bytes, of
+/// those that fit, until none does. Of equal steps the first layer's smallest. Gives the bytes
+/// spent.
+fn spend(layers: &mut [Layer], mut spent: u64, fits: &dyn Fn(u64) -> bool) -> u64 {
+    loop {
+        let mut best: Option<(f64, usize, usize)> = None;
+        for (number, layer) in layers.iter().enumerate() {
+            for next in layer.chosen + 1..CANDIDATES.len() {
+                let gain = layer.measured[layer.chosen].1 - layer.measured[next].1;
+                let cost = layer.bytes[next] - layer.bytes[layer.chosen];
+                let worth = gain / cost.max(1) as f64;
+                let better = best.is_none_or(|(most, _, _)| worth > most);
+                if gain > 0.0 && better && fits(spent + cost) {
+                    best = Some((worth, number, next));
+                }
+            }
+        }
+        let Some((_, number, next)) = best else {
+            return spent;
+        };
+        let layer = &mut layers[number];
+        spent += layer.bytes[next] - layer.bytes[layer.chosen];
+        layer.chosen = next;
+    }
+}
