@@ -301,3 +301,34 @@ fn an_fp_mode_as_the_default_is_read_back() {
     same_tensors(&source(&place), &place.result());
     assert_eq!(place.result_config()["quantization"]["mode"], "nvfp4");
 }
+
+/// The logits of a directory after a few ids.
+fn logits(directory: &std::path::Path) -> Vec<f32> {
+    let device = kiln_cpu::device(kiln_cpu::Options::default()).unwrap();
+    let model = kiln_model::Model::load(directory, &device).unwrap();
+    let mut cache = model.cache(8).unwrap();
+    let logits = model.forward_all(&[3, 1, 4, 1, 5, 9], &mut cache).unwrap();
+    logits.to_vec::<f32>().unwrap()
+}
+
+/// A mixed directory is loaded with each layer's own format: it computes what its dequantised form
+/// does, up to the order of additions.
+#[test]
+fn mixed_directories_load_and_compute_what_their_dequantised_form_does() {
+    let (mixed, _) = packed(&mixed(), DType::F32);
+    let options = Options {
+        dequantise: true,
+        dtype: Some(DType::F32),
+        ..Options::default()
+    };
+    mixed.convert(&options).unwrap();
+    let (ours, plain) = (logits(&mixed.source()), logits(&mixed.destination()));
+    assert_eq!(ours.len(), 6 * VOCAB);
+    let largest = plain.iter().fold(0f32, |most, value| most.max(value.abs()));
+    for (a, b) in ours.iter().zip(&plain) {
+        assert!(
+            (a - b).abs() < 1e-4 * largest,
+            "{a} {b}, of at most {largest}"
+        );
+    }
+}
