@@ -1,15 +1,18 @@
 //! Turns a checkpoint into a directory in the MLX layout.
 //!
-//! [`convert`] reads a Hugging Face directory or a GGUF file and writes safetensors with MLX's
-//! names, `config.json`, the tokenizer's files and a model card. It goes in three steps: a *source*
-//! says, in Hugging Face's terms, what the checkpoint holds; a *plan* says for every tensor what
-//! happens to it, and is where everything that can be refused is refused; then the tensors stream
-//! through, a block of rows at a time, into a directory beside the destination that is renamed
-//! when it is complete.
+//! [`convert`] reads a directory in Hugging Face's or MLX's layout or a GGUF file, and writes
+//! safetensors with MLX's names, `config.json`, the tokenizer's files and a model card. It goes in
+//! three steps: a *source* says, in Hugging Face's terms, what the checkpoint holds; a [`Plan`] says
+//! for every tensor what happens to it, and is where everything that can be refused is refused; then
+//! the tensors stream through, a block of rows at a time, into a directory beside the destination
+//! that is renamed when it is complete.
 //!
 //! Weights are quantised as MLX does it on the CPU, bit for bit. The Q4_0, Q4_1 and Q8_0 blocks of
 //! a GGUF file are kept exactly, as MLX's affine format with groups of 32, unless another dtype or
-//! quantisation is asked for.
+//! quantisation is asked for; so are layers that MLX has quantised.
+//!
+//! Which layers are quantised, and how, is said by [`Rule`]s: the user's own, those of a [`Recipe`],
+//! one for all layers, or one for each layer where a budget of bits is to be kept.
 //!
 //! [`inspect`] says what a checkpoint holds, also one that cannot be converted.
 #![forbid(unsafe_code)]

@@ -4,12 +4,15 @@ use crate::made::*;
 use crate::rules::{affine, format, rules};
 use kiln_array::{DType, Format, Mode};
 use kiln_convert::{Options, Planned, Quantise, Recipe, quantise};
-use kiln_formats::{Checkpoint, Type};
+use kiln_formats::safetensors::{Declared, Writer};
+use kiln_formats::{Checkpoint, Tensor, Type};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A quantised directory made from a model of two layers: its source, itself as a source, and what
 /// it holds.
-fn packed(options: &Options, dtype: DType) -> (Place, Vec<Planned>) {
+pub(crate) fn packed(options: &Options, dtype: DType) -> (Place, Vec<Planned>) {
     let original = with_layers(2, dtype);
     original.convert(options).unwrap();
     let planned = original.plan(options).unwrap().tensors();
@@ -25,7 +28,7 @@ fn packed(options: &Options, dtype: DType) -> (Place, Vec<Planned>) {
 }
 
 /// Formats of every kind, and layers that are not quantised.
-fn mixed() -> Options {
+pub(crate) fn mixed() -> Options {
     Options {
         rules: rules(&[
             "lm_head=float",
@@ -188,41 +191,99 @@ fn a_dtype_rounds_the_scales_and_keeps_the_codes() {
     assert_eq!(place.result_config()["quantization"], changed);
 }
 
-#[test]
-fn a_quantised_head_that_equals_the_quantised_embedding_is_tied() {
-    let original = with_layers(1, DType::F16);
-    let all = tensors_of(1).into_iter().map(|(name, shape)| {
-        let bytes = encode(&values(&name, shape.iter().product()), DType::F16);
-        (name, shape, bytes)
-    });
-    let mut all: Vec<_> = all.collect();
-    let embedding = all[0].clone();
-    all.push(("lm_head.weight".into(), embedding.1, embedding.2));
-    // Converted with the head apart, so that both are quantised.
-    all.last_mut().unwrap().2[0] ^= 1;
-    original.put("model.safetensors", safetensors_file(&all, Type::F16));
-    let options = Options {
-        quantise: affine(None, None),
-        ..Options::default()
+type Tensors = BTreeMap<String, (Type, Vec<usize>, Vec<u8>)>;
+
+/// The tensors of a source, to be changed and written again.
+fn rewritten(place: &Place, change: impl Fn(&mut Tensors)) {
+    let before = source(place);
+    let entry = |tensor: &Tensor| {
+        let bytes = before.bytes(tensor).to_vec();
+        (
+            tensor.name.clone(),
+            (tensor.dtype, tensor.shape.clone(), bytes),
+        )
     };
-    original.convert(&options).unwrap();
-    let made = original.result();
-    let bytes = |name: &str| made.bytes(made.tensor(name).unwrap()).to_vec();
-    let same = ["weight", "scales", "biases"].iter().all(|plane| {
-        bytes(&format!("lm_head.{plane}")) == bytes(&format!("model.embed_tokens.{plane}"))
+    let mut tensors: BTreeMap<_, _> = before.iter().map(entry).collect();
+    change(&mut tensors);
+    let declared = tensors.iter().map(|(name, (dtype, shape, _))| Declared {
+        name: name.clone(),
+        dtype: *dtype,
+        shape: shape.clone(),
     });
-    let place = Place::new();
-    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-        place.put(
-            name,
-            std::fs::read(original.destination().join(name)).unwrap(),
-        );
+    let declared: Vec<Declared> = declared.collect();
+    let mut writer = Writer::new(Vec::new(), Path::new("made"), &declared).unwrap();
+    for (name, (_, _, bytes)) in &tensors {
+        writer.write(name, bytes).unwrap();
     }
-    let report = place.convert(&Options::default()).unwrap();
-    let tied = place.result_config()["tie_word_embeddings"].clone();
-    assert_eq!(tied, Value::Bool(same));
-    assert_eq!(report.notes.is_empty(), !same, "{:?}", report.notes);
-    assert_eq!(place.result().tensor("lm_head.scales").is_none(), same);
+    place.put("model.safetensors", writer.finish().unwrap());
+    // The index says what was there before.
+    let _ = std::fs::remove_file(place.source().join("model.safetensors.index.json"));
+}
+
+#[test]
+fn a_quantised_head_is_the_embedding_only_if_all_its_planes_are() {
+    for changed in [None, Some("weight"), Some("scales"), Some("biases")] {
+        let options = Options {
+            quantise: affine(None, None),
+            ..Options::default()
+        };
+        let (place, _) = packed(&options, DType::F16);
+        rewritten(&place, |tensors| {
+            for plane in ["weight", "scales", "biases"] {
+                let mut copy = tensors[&format!("model.embed_tokens.{plane}")].clone();
+                copy.2[0] ^= u8::from(changed == Some(plane));
+                tensors.insert(format!("lm_head.{plane}"), copy);
+            }
+        });
+        let report = place.convert(&Options::default()).unwrap();
+        let tied = changed.is_none();
+        assert_eq!(
+            place.result_config()["tie_word_embeddings"],
+            tied,
+            "{changed:?}"
+        );
+        assert_eq!(place.result().tensor("lm_head.scales").is_none(), tied);
+        assert_eq!(report.notes.is_empty(), !tied, "{:?}", report.notes);
+    }
+}
+
+#[test]
+fn planes_that_are_missing_or_too_many_are_refused() {
+    let refused = |change: &dyn Fn(&mut Tensors)| {
+        let (place, _) = packed(&mixed(), DType::F16);
+        rewritten(&place, change);
+        place.refused(&Options::default())
+    };
+    let (down, mxfp8) = (
+        "model.layers.1.mlp.down_proj",
+        "model.layers.0.self_attn.v_proj",
+    );
+    let message = refused(&|tensors| drop(tensors.remove(&format!("{down}.biases"))));
+    assert!(
+        message.ends_with("down_proj.biases\": expected biases beside the scales, found none"),
+        "{message}"
+    );
+    let message = refused(&|tensors| drop(tensors.remove(&format!("{down}.scales"))));
+    assert!(
+        message.contains("down_proj.weight\": expected shape [64, 128], found [64, "),
+        "{message}"
+    );
+    let message = refused(&|tensors| {
+        let scales = tensors[&format!("{mxfp8}.scales")].clone();
+        tensors.insert(format!("{mxfp8}.biases"), scales);
+    });
+    assert!(
+        message.contains("v_proj.biases\": expected no biases"),
+        "{message}"
+    );
+    let message = refused(&|tensors| {
+        let scales = tensors[&format!("{down}.scales")].clone();
+        tensors.insert("model.norm.scales".into(), scales);
+    });
+    assert!(
+        message.contains("1 tensor besides, as a quantised checkpoint has: model.norm.scales"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -303,7 +364,7 @@ fn an_fp_mode_as_the_default_is_read_back() {
 }
 
 /// The logits of a directory after a few ids.
-fn logits(directory: &std::path::Path) -> Vec<f32> {
+fn logits(directory: &Path) -> Vec<f32> {
     let device = kiln_cpu::device(kiln_cpu::Options::default()).unwrap();
     let model = kiln_model::Model::load(directory, &device).unwrap();
     let mut cache = model.cache(8).unwrap();

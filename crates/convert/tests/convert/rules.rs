@@ -378,6 +378,43 @@ fn a_group_of_q_is_that_of_rules_without_one() {
     );
 }
 
+/// Groups of 16 make rows possible that are no multiple of 32.
+#[test]
+fn rows_of_three_groups_of_16_are_written_whole() {
+    let place = Place::new();
+    let mut config = config();
+    config["intermediate_size"] = 48.into();
+    place.put("config.json", config.to_string());
+    let resized = filled(DType::F16).into_iter().map(|(name, shape, _)| {
+        let resize = |size| if size == INTERMEDIATE { 48 } else { size };
+        let shape: Vec<usize> = shape.into_iter().map(resize).collect();
+        let bytes = encode(&values(&name, shape.iter().product()), DType::F16);
+        (name, shape, bytes)
+    });
+    let resized: Vec<_> = resized.collect();
+    place.put("model.safetensors", safetensors_file(&resized, Type::F16));
+    let options = Options {
+        rules: rules(&["*.down_proj=nvfp4"]),
+        ..Options::default()
+    };
+    place.convert(&options).unwrap();
+    let name = "model.layers.0.mlp.down_proj";
+    let codes = place
+        .result()
+        .tensor(&format!("{name}.weight"))
+        .unwrap()
+        .shape
+        .clone();
+    assert_eq!(codes, [HIDDEN, 6]);
+    let made = numbers(&place.result(), name, Some(Format::NVFP4));
+    let weights = values(&format!("{name}.weight"), HIDDEN * 48);
+    let far = made
+        .iter()
+        .zip(&weights)
+        .filter(|(a, b)| (*a - *b).abs() > 0.2);
+    assert_eq!((made.len(), far.count()), (HIDDEN * 48, 0));
+}
+
 /// The format of a layer in the plan; the scales' dtype is not part of it.
 pub(crate) fn format(tensor: &Planned, scales: DType) -> Option<Format> {
     match tensor.kind.as_str() {
