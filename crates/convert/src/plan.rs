@@ -203,7 +203,7 @@ pub(crate) fn plan(
         }
         notes.push(chosen.note);
     }
-    note_casts(&jobs, options, &mut notes);
+    note_changes(&jobs, options, &mut notes);
     let rules = planner.rules;
     model.notes.extend(notes);
     let dtype = options.dtype.or(model.dtype);
@@ -228,30 +228,30 @@ pub(crate) fn plan(
 }
 
 /// Says what is not stored as it was, and how many tensors.
-fn note_casts(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
+fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
     let mut changes = BTreeMap::new();
     for job in jobs {
-        let from = job.stored_as();
-        let change = match (job.action, &job.packed) {
-            (Action::Cast(dtype), Some(_)) => {
-                format!("of format {from} dequantised to {}", dtype_name(dtype))
+        let quantised = job.packed.is_some() || matches!(job.source.dtype, Type::Gguf(_));
+        let kept = job.packed.as_ref().map(|packed| packed.format);
+        let change = match job.action {
+            Action::Cast(dtype) if quantised => format!("dequantised to {}", dtype_name(dtype)),
+            Action::Quantise(format, _) if quantised => {
+                format!("requantised to {format}, from the numbers they stand for")
             }
-            (Action::Quantise(format, _), Some(_)) => {
-                format!("of format {from} requantised to {format} from the numbers they stand for")
+            Action::Cast(dtype) | Action::Quantise(_, dtype)
+                if element(job.source.dtype) != Some(dtype) =>
+            {
+                format!("rounded to {}", dtype_name(dtype))
             }
-            (Action::Keep(format), Some(packed)) if packed.format != format => {
+            Action::Keep(format) if kept != Some(format) => {
                 format!(
-                    "of format {from}: scales rounded to {}",
+                    "with scales rounded to {}",
                     dtype_name(format.dequantised())
                 )
             }
-            (Action::Cast(dtype) | Action::Quantise(_, dtype), None)
-                if element(job.source.dtype) != Some(dtype) =>
-            {
-                format!("of type {from} rounded to {}", dtype_name(dtype))
-            }
             _ => continue,
         };
+        let change = format!("of type {} {change}", job.stored_as());
         *changes.entry(change).or_insert(0) += 1;
     }
     let changed = changes

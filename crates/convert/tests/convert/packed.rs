@@ -112,7 +112,7 @@ fn dequantised_weights_are_the_numbers_that_mlx_computes() {
         let noted = report
             .notes
             .iter()
-            .any(|note| note.contains("of format q2g64-"));
+            .any(|note| note.contains("of type q2g64-") && note.contains("dequantised"));
         assert!(noted, "{:?}", report.notes);
         assert_eq!(after.len(), 2 * 9 + 3);
     }
