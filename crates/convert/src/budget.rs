@@ -26,6 +26,8 @@ pub(crate) struct Chosen {
 struct Layer {
     job: usize,
     measured: Measured,
+    /// How much its error counts.
+    weight: f64,
     /// Bytes with each candidate.
     bytes: [u64; CANDIDATES.len()],
     /// The candidate chosen so far.
@@ -49,7 +51,9 @@ pub(crate) fn choose(
             fixed += job.bytes();
             continue;
         }
-        layers.push(measure(planner, job, number, target, open)?);
+        let mut measured = measure(planner, job, number, target, open)?;
+        measured.weight = weight(job, planner.layers);
+        layers.push(measured);
         done += job.elements();
         let state = Progress {
             tensor: &job.name,
@@ -80,9 +84,11 @@ pub(crate) fn choose(
     let note = format!(
         "bits of {} layers chosen for {target} bits per weight, reached {:.3}: each layer's squared \
          error relative to its weights was measured at 2, 3, 4, 5, 6 and 8 bits, and bytes went \
-         where they lower the sum of these errors most",
+         where they lower the sum of these errors most, that of the embedding and of the head \
+         counted {} times",
         layers.len(),
         bits(spent),
+        planner.layers,
     );
     Ok(Chosen {
         rules,
@@ -120,6 +126,7 @@ fn measure(
         job: number,
         measured: CANDIDATES.map(|bits| (bits, 0.0)),
         bytes: [0; CANDIDATES.len()],
+        weight: 1.0,
         chosen: 0,
     };
     for (i, (error, format)) in errors.into_iter().zip(formats).enumerate() {
@@ -130,6 +137,15 @@ fn measure(
     Ok(layer)
 }
 
+/// How much the error of a layer counts. The layers of the stack each add their part to what the
+/// embedding began and the head reads, so these two count as much as the stack.
+fn weight(job: &Job, layers: usize) -> f64 {
+    match job.name.contains(".layers.") {
+        true => 1.0,
+        false => layers as f64,
+    }
+}
+
 /// From the least bits on, takes the step that lowers the sum of errors most for its bytes, of
 /// those that fit, until none does. Of equal steps the first layer's smallest. Gives the bytes
 /// spent.
@@ -138,7 +154,7 @@ fn spend(layers: &mut [Layer], mut spent: u64, fits: &dyn Fn(u64) -> bool) -> u6
         let mut best: Option<(f64, usize, usize)> = None;
         for (number, layer) in layers.iter().enumerate() {
             for next in layer.chosen + 1..CANDIDATES.len() {
-                let gain = layer.measured[layer.chosen].1 - layer.measured[next].1;
+                let gain = layer.weight * (layer.measured[layer.chosen].1 - layer.measured[next].1);
                 let cost = layer.bytes[next] - layer.bytes[layer.chosen];
                 let worth = gain / cost.max(1) as f64;
                 let better = best.is_none_or(|(most, _, _)| worth > most);

@@ -15,7 +15,7 @@ pub(crate) struct Planner<'a> {
     pub(super) config: kiln_model::Config,
     pub(crate) options: &'a Options,
     pub(super) rules: Vec<Rule>,
-    pub(super) layers: usize,
+    pub(crate) layers: usize,
 }
 
 impl Planner<'_> {

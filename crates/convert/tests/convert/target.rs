@@ -142,6 +142,24 @@ fn a_layer_with_outliers_gets_more_bits() {
     assert!(bits(1) > bits(0), "{:?} {:?}", bits(1), bits(0));
 }
 
+/// All weights here are alike, so that only sizes and weights of the errors decide.
+#[test]
+fn the_embedding_and_the_head_count_as_much_as_all_layers() {
+    let place = with_layers(8, DType::BF16);
+    let tensors = place.plan(&target(5.0)).unwrap().tensors();
+    let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        let found = tensors.iter().filter(|tensor| wanted(&tensor.name));
+        found.filter_map(|tensor| tensor.bits).collect()
+    };
+    let outer = of(&|name| !name.contains("layers"));
+    let inner = of(&|name| name.contains("gate_proj"));
+    assert_eq!((outer.len(), inner.len()), (2, 8));
+    assert!(
+        outer.iter().min() > inner.iter().max(),
+        "{outer:?} {inner:?}"
+    );
+}
+
 #[test]
 fn rules_come_before_the_target_and_count() {
     let place = with_layers(2, DType::F16);
