@@ -105,7 +105,7 @@ fn entry(format: Format) -> Value {
 }
 
 /// Whether an entry says the same of both: it does not name the scales' dtype.
-fn alike(a: Format, b: Format) -> bool {
+pub(super) fn alike(a: Format, b: Format) -> bool {
     (a.mode(), a.bits(), a.group()) == (b.mode(), b.bits(), b.group())
 }
 

@@ -1,6 +1,7 @@
 //! Which rule decides on a tensor, and what happens to it then.
 
 use crate::config::Expected;
+use crate::plan::configured::alike;
 use crate::plan::packed::{self, Packed};
 use crate::plan::{Action, Job, element, layer};
 use crate::rules::{Origin, Rule, Target, wrong};
@@ -139,7 +140,7 @@ impl Planner<'_> {
                 let format = quantise.format(own)?;
                 self.check_group(job, format, &rule.to_string())?;
                 match &job.packed {
-                    Some(packed) if packed.format == format => Ok(Action::Keep(format)),
+                    Some(packed) if alike(packed.format, format) => Ok(Action::Keep(format)),
                     _ => Ok(Action::Quantise(format, own)),
                 }
             }

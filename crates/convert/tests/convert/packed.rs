@@ -3,7 +3,7 @@
 use crate::made::*;
 use crate::rules::{affine, format, rules};
 use kiln_array::{DType, Format, Mode};
-use kiln_convert::{Options, Planned, Quantise, Recipe, quantise};
+use kiln_convert::{Options, Planned, Quantise, Recipe, Rule, quantise};
 use kiln_formats::safetensors::{Declared, Writer};
 use kiln_formats::{Checkpoint, Tensor, Type};
 use serde_json::{Value, json};
@@ -161,8 +161,16 @@ fn requantising_goes_through_the_dequantised_numbers_and_is_said() {
 
 #[test]
 fn a_dtype_rounds_the_scales_and_keeps_the_codes() {
+    // Asked for the format that a layer has, its codes stay as well.
+    for rules in [vec![], rules(&["layers.0.*.down_proj=2"])] {
+        rounded_scales(rules);
+    }
+}
+
+fn rounded_scales(rules: Vec<Rule>) {
     let (place, _) = packed(&mixed(), DType::F32);
     let options = Options {
+        rules,
         dtype: Some(DType::F16),
         ..Options::default()
     };
