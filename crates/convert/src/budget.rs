@@ -1,8 +1,9 @@
 //! Bits for each layer, so that the whole stays within a budget and the error is small.
 
 use crate::plan::{Job, Planner, layer};
+use crate::read::Read;
 use crate::rules::{Origin, Rule, Target};
-use crate::write::{Progress, Read};
+use crate::write::Progress;
 use crate::{Error, Open, Quantise, Result, rows};
 use kiln_array::{Format, Mode};
 use std::ops::ControlFlow;
@@ -42,44 +43,34 @@ pub(crate) fn choose(
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Chosen> {
+    let option = format!("--target-bpw {target}");
     let free = |job: &Job| job.shape.len() == 2 && job.rule.is_none();
-    let total = jobs.iter().filter(|job| free(job)).map(Job::elements).sum();
     let mut layers = Vec::new();
-    let (mut fixed, mut done) = (0, 0);
+    let mut least = 0;
     for (number, job) in jobs.iter().enumerate() {
-        if !free(job) {
-            fixed += job.bytes();
-            continue;
-        }
-        let mut measured = measure(planner, job, number, target, open)?;
-        measured.weight = weight(job, planner.layers);
-        layers.push(measured);
-        done += job.elements();
-        let state = Progress {
-            tensor: &job.name,
-            done,
-            total,
-        };
-        if progress(&state).is_break() {
-            return Err(Error::Interrupted);
+        if free(job) {
+            let layer = layer_of(planner, job, number, &option)?;
+            least += layer.bytes[0];
+            layers.push(layer);
+        } else {
+            least += job.bytes();
         }
     }
     let parameters: u64 = jobs.iter().map(Job::elements).sum();
     let bits = |bytes: u64| 8.0 * bytes as f64 / parameters.max(1) as f64;
-    let least = fixed + layers.iter().map(|layer| layer.bytes[0]).sum::<u64>();
     if target.is_nan() || bits(least) > target {
         let least = bits(least);
         return Err(Error::Budget { target, least });
     }
+    measure(planner, jobs, &mut layers, open, progress)?;
     let spent = spend(&mut layers, least, &|bytes| bits(bytes) <= target);
     let mut measured = vec![None; jobs.len()];
     let mut rules = Vec::new();
     for one in &layers {
         measured[one.job] = Some(one.measured);
-        let bits = CANDIDATES[one.chosen];
-        let format = Target::Quantised(quantise(planner, bits));
-        let origin = Origin::Option(format!("--target-bpw {target}"));
-        rules.push(Rule::made(layer(&jobs[one.job].name), format, origin)?);
+        let format = Target::Quantised(quantise(planner, CANDIDATES[one.chosen]));
+        let path = layer(&jobs[one.job].name);
+        rules.push(Rule::made(path, format, Origin::Option(option.clone()))?);
     }
     let note = format!(
         "bits of {} layers chosen for {target} bits per weight, reached {:.3}: each layer's squared \
@@ -105,36 +96,58 @@ fn quantise(planner: &Planner<'_>, bits: usize) -> Quantise {
     }
 }
 
-fn measure(
-    planner: &Planner<'_>,
-    job: &Job,
-    number: usize,
-    target: f64,
-    open: &Open<'_>,
-) -> Result<Layer> {
-    let dtype = planner.dtype(job);
-    let formats = CANDIDATES
-        .iter()
-        .map(|&bits| quantise(planner, bits).format(dtype))
-        .collect::<Result<Vec<Format>>>()?;
-    planner.check_group(job, formats[0], &format!("--target-bpw {target}"))?;
-    let checkpoint = &planner.model.checkpoint;
-    let path = checkpoint.path(&job.source);
-    let read = Read::new(checkpoint, job, open)?;
-    let (errors, squares) = rows::errors(job, read.planes()?, path, &formats, dtype)?;
-    let mut layer = Layer {
+fn formats(planner: &Planner<'_>, job: &Job) -> Result<[Format; CANDIDATES.len()]> {
+    let mut formats = [Format::MXFP4; CANDIDATES.len()];
+    for (format, bits) in formats.iter_mut().zip(CANDIDATES) {
+        *format = quantise(planner, bits).format(planner.dtype(job))?;
+    }
+    Ok(formats)
+}
+
+/// A layer that has not been measured, in the fewest bits.
+fn layer_of(planner: &Planner<'_>, job: &Job, number: usize, option: &str) -> Result<Layer> {
+    let formats = formats(planner, job)?;
+    planner.check_group(job, formats[0], option)?;
+    Ok(Layer {
         job: number,
         measured: CANDIDATES.map(|bits| (bits, 0.0)),
-        bytes: [0; CANDIDATES.len()],
-        weight: 1.0,
+        weight: weight(job, planner.layers),
+        bytes: formats.map(|format| (job.rows * format.row(job.k)) as u64),
         chosen: 0,
-    };
-    for (i, (error, format)) in errors.into_iter().zip(formats).enumerate() {
-        // Weights that are all zero have no error.
-        layer.measured[i].1 = if squares > 0.0 { error / squares } else { 0.0 };
-        layer.bytes[i] = (job.rows * format.row(job.k)) as u64;
+    })
+}
+
+fn measure(
+    planner: &Planner<'_>,
+    jobs: &[Job],
+    layers: &mut [Layer],
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<()> {
+    let checkpoint = &planner.model.checkpoint;
+    let total = layers.iter().map(|one| jobs[one.job].elements()).sum();
+    let mut done = 0;
+    for one in layers {
+        let job = &jobs[one.job];
+        let (formats, dtype) = (formats(planner, job)?, planner.dtype(job));
+        let path = checkpoint.path(&job.source);
+        let read = Read::new(checkpoint, job, open)?;
+        let (errors, squares) = rows::errors(job, read.planes()?, path, &formats, dtype)?;
+        for (measured, error) in one.measured.iter_mut().zip(errors) {
+            // Weights that are all zero have no error.
+            measured.1 = if squares > 0.0 { error / squares } else { 0.0 };
+        }
+        done += job.elements();
+        let state = Progress {
+            tensor: &job.name,
+            done,
+            total,
+        };
+        if progress(&state).is_break() {
+            return Err(Error::Interrupted);
+        }
     }
-    Ok(layer)
+    Ok(())
 }
 
 /// How much the error of a layer counts. The layers of the stack each add their part to what the

@@ -27,6 +27,7 @@ mod options;
 mod output;
 mod plan;
 mod quantise;
+mod read;
 mod recipes;
 mod rows;
 mod rules;

@@ -34,6 +34,29 @@ pub(super) fn find(
     let format = quantization
         .format(config, layer(&expected.name), dtype)
         .map_err(Box::new)?;
+    let packed = Packed {
+        format,
+        scales: scales.clone(),
+        biases: plane("biases").cloned(),
+    };
+    check_planes(model, codes, &packed, rows, k)?;
+    Ok(Some(packed))
+}
+
+/// Dtypes and shapes are those of `rows` rows of `k` weights.
+fn check_planes(
+    model: &Model,
+    codes: &Tensor,
+    packed: &Packed,
+    rows: usize,
+    k: usize,
+) -> Result<()> {
+    let checkpoint = &model.checkpoint;
+    let Packed {
+        format,
+        scales,
+        biases,
+    } = packed;
     if !k.is_multiple_of(format.group()) {
         let groups = format!("rows of whole groups of {}", format.group());
         return Err(wrong(checkpoint, codes, groups, format!("rows of {k}")).into());
@@ -45,20 +68,19 @@ pub(super) fn find(
         codes,
         "U32",
         words,
-        format,
+        *format,
         codes.dtype == Type::U32,
     )?;
-    let biases = plane("biases");
     if !format.has_biases() {
         let bytes = matches!(scales.dtype, Type::U8 | Type::F8E8M0 | Type::F8E4M3);
-        check(checkpoint, scales, "U8", groups, format, bytes)?;
+        check(checkpoint, scales, "U8", groups, *format, bytes)?;
         if let Some(biases) = biases {
             let expected = format!("no biases beside {format}");
             return Err(wrong(checkpoint, biases, expected, "some".into()).into());
         }
     } else {
         let floats = element(scales.dtype).is_some();
-        check(checkpoint, scales, "floats", groups, format, floats)?;
+        check(checkpoint, scales, "floats", groups, *format, floats)?;
         let Some(biases) = biases else {
             let name = format!("{}.biases", layer(&codes.name));
             let expected = "biases beside the scales";
@@ -70,15 +92,11 @@ pub(super) fn find(
             biases,
             &scales.dtype.to_string(),
             groups,
-            format,
+            *format,
             same,
         )?;
     }
-    Ok(Some(Packed {
-        format,
-        scales: scales.clone(),
-        biases: biases.cloned(),
-    }))
+    Ok(())
 }
 
 fn check(

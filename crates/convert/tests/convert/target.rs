@@ -3,7 +3,7 @@
 use crate::made::*;
 use crate::rules::{format, rules};
 use kiln_array::DType;
-use kiln_convert::{Options, Planned, quantise};
+use kiln_convert::{Options, Planned, Progress, plan, quantise};
 
 const BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 
@@ -188,11 +188,13 @@ fn a_target_that_cannot_be_reached_says_what_can() {
         "{message}"
     );
     let least: f64 = message.rsplit(' ').next().unwrap().parse().unwrap();
-    let plan = place.plan(&target(least + 0.001)).unwrap();
-    assert!(chosen(&plan.tensors()).0.iter().all(|bits| *bits == 2));
+    let lowest = place.plan(&target(least + 0.001)).unwrap();
+    assert!(chosen(&lowest.tensors()).0.iter().all(|bits| *bits == 2));
     assert!(
         place
             .refused(&target(f64::NAN))
             .contains("cannot be reached")
     );
+    let never = &mut |_: &Progress<'_>| panic!("weights are measured for nothing");
+    assert!(plan(&place.source(), &target(2.0), &open, never).is_err());
 }
