@@ -1,6 +1,7 @@
 """Compares Kiln with mlx-lm on SmolLM2; scripts/interop prepares and starts it.
 
-Every row of the table is a checkpoint that one of the two wrote and both run. In float32 they must
+First both convert the same checkpoint in several ways, and must write the same bytes (same.py). Then
+every row of the table is a checkpoint that one of the two wrote and both run. In float32 they must
 give the same tokens up to the first step at which the best two logits are closer than 0.02. In half
 precision they round differently on the way; how far they agree is told, not judged.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 import mlx_lm
 
 import greedy
+import same
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests/golden/smollm2_tokens.json"
 
@@ -33,6 +35,9 @@ KILN = [
     ("mxfp4", ["-q", "--q-mode", "mxfp4", "--dtype", "float32"]),
     ("mxfp8", ["-q", "--q-mode", "mxfp8", "--dtype", "float32"]),
     ("nvfp4", ["-q", "--q-mode", "nvfp4", "--dtype", "float32"]),
+    ("mixed_3_6", ["-q", "--quant-predicate", "mixed_3_6", "--dtype", "float32"]),
+    ("modes by rules", ["-q", "--rule", "*.v_proj=mxfp8", "--rule", "layers.{0,-1}.*=6g32", "--rule", "*.o_proj=float", "--dtype", "float32"]),
+    ("4.8 bits", ["--target-bpw", "4.8", "--dtype", "float32"]),
 ]
 KILN_HALF = [
     ("float16", ["--dtype", "float16"]),
@@ -131,6 +136,7 @@ def main():
     shortest = min(prompts, key=lambda prompt: len(prompt["prompt_ids"]))
     float16, converted = asked.work / "float16", asked.work / "converted"
     kiln.convert(asked.model, float16, ["--dtype", "float16"])
+    table.wrong += same.compare(kiln, float16, asked.work, asked.only)
     judged = [("kiln", *row, True) for row in KILN] + [("mlx-lm", *row, True) for row in MLX]
     rows = judged + [("kiln", *row, False) for row in KILN_HALF]
     for writer, name, arguments, exact in rows:

@@ -1,4 +1,5 @@
-"""Writes crates/convert/tests/golden/quantise.{json,bin}: what MLX quantises some rows to.
+"""Writes crates/convert/tests/golden/quantise.{json,bin}: what MLX quantises some rows to, and the
+SHA-256 of what it makes of that again, widened to f32.
 
 Needs mlx 0.32.4 (its CPU backend). Run from anywhere: python -P scripts/golden/quantise.py
 
@@ -7,6 +8,7 @@ neighbours of powers of two, numbers close to the ends of the dtype. Each comes 
 in every mode, number of bits and group size. The manifest names ranges of bytes: [start, length].
 """
 
+import hashlib
 import json
 import pathlib
 
@@ -78,6 +80,10 @@ def main():
         for mode, bits, group in formats:
             made = mx.quantize(weights, group_size=group, bits=bits, mode=mode)
             case = {"dtype": name, "mode": mode, "bits": bits, "group": group}
+            again = mx.dequantize(*made, group_size=group, bits=bits, mode=mode).astype(mx.float32)
+            # All NaN are one: a scale that overflowed makes them, and their bits depend on the machine.
+            again = mx.where(mx.isnan(again), mx.array(mx.nan), again)
+            case["dequantised"] = hashlib.sha256(memoryview(again.view(mx.uint8))).hexdigest()
             planes = ["codes", "scales", "biases"][: len(made)]
             golden["cases"].append(case | {plane: put(part) for plane, part in zip(planes, made)})
     (OUT / "quantise.bin").write_bytes(blob)

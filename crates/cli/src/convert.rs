@@ -1,11 +1,14 @@
 //! `kiln convert`: a checkpoint becomes a directory in the MLX layout.
 
+mod planned;
+
 use crate::exit::Code;
 use crate::progress::Bar;
 use crate::{interrupt, machine, output};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Error, Options, Quantise, Report};
+use kiln::convert::{Error, Options, Quantise, Recipe, Report, Rule};
 use kiln::formats::{self, Unusable};
 use kiln_array::Mode;
 use serde_json::{Map, json};
@@ -15,9 +18,18 @@ use std::time::Instant;
 
 /// Convert a checkpoint into a directory that kiln and mlx-lm load
 ///
-/// Reads a Hugging Face directory (config.json and safetensors) or a GGUF file. Nothing is left
-/// behind when it fails. A GGUF's Q4_0, Q4_1 and Q8_0 blocks are kept exactly unless --dtype or -q
-/// asks for something else. Prints the path of the directory.
+/// Reads a directory in Hugging Face's or MLX's layout (config.json and safetensors) or a GGUF file.
+/// Nothing is left behind when it fails. What is quantised is kept exactly unless something else is
+/// asked for: MLX's layers, and a GGUF's Q4_0, Q4_1 and Q8_0 blocks. Prints the path of the
+/// directory.
+///
+/// Rules say which layers are stored how: PATTERN=VALUE, as 'layers.{0..3,-1}.*=8',
+/// '*.down_proj=6g32' or 'lm_head=bf16'. The pattern is for a layer's path, as
+/// model.layers.0.self_attn.q_proj, whose model. may be left out; * is any run of characters, ? one,
+/// {a,b} a choice, {0..3,-1} the numbers 0 to 3 and the last layer's. The value is BITS, BITSgGROUP,
+/// mxfp4, mxfp8, nvfp4, float16, bfloat16, float32, or float for the dtype of the other weights. The
+/// first rule that matches decides; what none matches goes by -q and its kin. A rule that decides
+/// nothing is an error.
 #[derive(Debug, Args)]
 pub(crate) struct Convert {
     #[command(flatten)]
@@ -48,6 +60,28 @@ pub(crate) struct Convert {
     #[arg(long, value_enum, default_value_t = QuantiseMode::Affine, requires = "quantize")]
     q_mode: QuantiseMode,
 
+    /// Quantise by a recipe of mlx_lm's: the head, and in some layers v_proj and down_proj, get more
+    /// bits than the rest
+    #[arg(long, value_name = "RECIPE", value_parser = recipes())]
+    quant_predicate: Option<Recipe>,
+
+    /// Quantise to at most N bits per weight of the whole model: the bits of each layer are chosen
+    /// by the error that 2, 3, 4, 5, 6 and 8 bits make in its weights
+    #[arg(long, value_name = "N")]
+    target_bpw: Option<f64>,
+
+    /// A rule for some layers; may be given more than once
+    #[arg(long, value_name = "PATTERN=VALUE")]
+    rule: Vec<String>,
+
+    /// A TOML file with rules = ["PATTERN=VALUE", ...]; they come after those of --rule
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+
+    /// Store quantised layers as floats
+    #[arg(short, long)]
+    dequantize: bool,
+
     /// The dtype of weights that are not quantised, and of scales [default: what config.json says;
     /// GGUF: float16]
     #[arg(long, value_enum)]
@@ -57,7 +91,11 @@ pub(crate) struct Convert {
     #[arg(long)]
     force: bool,
 
-    /// Print a JSON object instead of the path
+    /// Write nothing: print what would become of every tensor, and what it would need
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print a JSON object instead of the path or the table
     #[arg(long)]
     json: bool,
 
@@ -97,8 +135,13 @@ enum Float {
     Float32,
 }
 
+fn recipes() -> impl TypedValueParser<Value = Recipe> {
+    PossibleValuesParser::new(Recipe::names())
+        .try_map(|name| Recipe::named(&name).ok_or("is no recipe"))
+}
+
 impl Convert {
-    fn options(&self) -> Options {
+    fn options(&self) -> anyhow::Result<Options> {
         let mode = match self.q_mode {
             QuantiseMode::Affine => Mode::Affine,
             QuantiseMode::Mxfp4 => Mode::Mxfp4,
@@ -115,11 +158,22 @@ impl Convert {
             Float::Bfloat16 => DType::BF16,
             Float::Float32 => DType::F32,
         });
-        Options {
+        let mut rules = Vec::new();
+        for rule in &self.rule {
+            rules.push(rule.parse()?);
+        }
+        for file in &self.rules {
+            rules.extend(Rule::file(file, &kiln::map)?);
+        }
+        Ok(Options {
+            rules,
             quantise: self.quantize.then_some(quantise),
+            recipe: self.quant_predicate,
+            target: self.target_bpw,
+            dequantise: self.dequantize,
             dtype,
             force: self.force,
-        }
+        })
     }
 }
 
@@ -131,6 +185,7 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     // One of the two is there: the parser has seen to it.
     let source = task.source.model.as_ref().or(task.source.path.as_ref());
     let source = source.cloned().unwrap_or_default();
+    let options = task.options()?;
     let start = Instant::now();
     let mut bar = Bar::new(false);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
@@ -141,39 +196,43 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
             ControlFlow::Continue(())
         }
     };
-    let report = kiln::convert::convert(
-        &source,
-        &task.mlx_path,
-        &task.options(),
-        &kiln::map,
-        &mut progress,
-    );
+    if task.dry_run {
+        let plan = kiln::convert::plan(&source, &options, &kiln::map, &mut progress);
+        bar.clear();
+        planned::print(&plan.map_err(|error| not_here(error, &source))?, task.json)?;
+        return Ok(Code::Success);
+    }
+    let report =
+        kiln::convert::convert(&source, &task.mlx_path, &options, &kiln::map, &mut progress);
     bar.clear();
     let report = report.map_err(|error| not_here(error, &source))?;
     let seconds = start.elapsed().as_secs_f64();
     tell(task, &report, seconds);
-    let path = task.mlx_path.display();
     if task.json {
-        let files: Map<String, _> = report
-            .files
-            .iter()
-            .map(|(name, bytes)| (name.clone(), json!(bytes)))
-            .collect();
-        output::write_json(&json!({
-            "path": path.to_string(),
-            "files": files,
-            "formats": report.formats,
-            "tensors": report.tensors,
-            "bytes": report.bytes,
-            "parameters": report.parameters,
-            "bits_per_weight": report.bits_per_weight,
-            "notes": report.notes,
-            "seconds": seconds,
-            "peak_memory_bytes": machine::peak_memory(),
-        }))?;
-    } else {
-        output::write(&format!("{path}\n"))?;
+        return print_json(task, &report, seconds);
     }
+    output::write(&format!("{}\n", task.mlx_path.display()))?;
+    Ok(Code::Success)
+}
+
+fn print_json(task: &Convert, report: &Report, seconds: f64) -> anyhow::Result<Code> {
+    let files: Map<String, _> = report
+        .files
+        .iter()
+        .map(|(name, bytes)| (name.clone(), json!(bytes)))
+        .collect();
+    output::write_json(&json!({
+        "path": task.mlx_path.display().to_string(),
+        "files": files,
+        "formats": report.formats,
+        "tensors": report.tensors,
+        "bytes": report.bytes,
+        "parameters": report.parameters,
+        "bits_per_weight": report.bits_per_weight,
+        "notes": report.notes,
+        "seconds": seconds,
+        "peak_memory_bytes": machine::peak_memory(),
+    }))?;
     Ok(Code::Success)
 }
 

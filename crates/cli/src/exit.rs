@@ -192,8 +192,12 @@ fn of_convert(error: &convert::Error) -> Code {
         E::Model(error) => of_model(error),
         E::File(error) => of_formats(error),
         E::Tokenizer(error) => of_tokenizer(error),
-        E::Options(_) | E::Exists { .. } | E::Group { .. } | E::Overflow { .. } => Code::Usage,
-        E::AlreadyQuantised { .. } => Code::Unsupported,
+        E::Options(_)
+        | E::Rule { .. }
+        | E::Exists { .. }
+        | E::Group { .. }
+        | E::Budget { .. }
+        | E::Overflow { .. } => Code::Usage,
         E::Quantise { .. } => Code::Input,
         E::Interrupted => Code::Interrupted,
         _ => Code::Internal,

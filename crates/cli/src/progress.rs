@@ -29,6 +29,7 @@ impl Bar {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(total).with_style(style)
         });
+        bar.set_length(total);
         bar.set_message(crate::output::plain(what));
         bar.set_position(done);
     }

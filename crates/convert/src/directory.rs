@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::options::dtype_named;
 use crate::source::{Extra, Model, Naming};
-use crate::{Error, Open, Result};
+use crate::{Open, Result};
 use kiln_formats::{File, Unusable, safetensors, sniff_bytes};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
         return Err(kiln_formats::Error::invalid(path, None, expected, "none").into());
     }
     let mut config = object(&config_path, open)?;
-    refuse_quantised(path, &config_path, &config)?;
+    refuse_quantised(&config_path, &config)?;
     let generation = path.join("generation_config.json");
     if generation.exists()
         && let Some(eos) = object(&generation, open)?.get("eos_token_id")
@@ -51,7 +51,11 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
     Ok(Model {
         path: path.to_owned(),
         config_path,
-        dtype: named("torch_dtype").or_else(|| named("dtype")),
+        dtype: match config.get("quantization") {
+            // What MLX has quantised has a dtype of its own, which the configuration need not know.
+            Some(Value::Object(_)) => None,
+            _ => named("torch_dtype").or_else(|| named("dtype")),
+        },
         config,
         checkpoint,
         naming: Naming::HuggingFace,
@@ -94,19 +98,9 @@ fn refuse_placeholder(path: &Path, start: &[u8]) -> Result<()> {
     }
 }
 
-fn refuse_quantised(path: &Path, config_path: &Path, config: &Config) -> Result<()> {
-    if let Some(how) = config.get("quantization").and_then(Value::as_object) {
-        let scalars = how
-            .iter()
-            .filter(|(_, value)| !value.is_object() && !value.is_boolean());
-        let how: Vec<String> = scalars
-            .map(|(key, value)| format!("{key} {value}"))
-            .collect();
-        let how = how.join(", ").chars().take(200).collect();
-        return Err(Error::AlreadyQuantised {
-            path: path.to_owned(),
-            how,
-        });
+fn refuse_quantised(config_path: &Path, config: &Config) -> Result<()> {
+    if config.get("quantization").is_some_and(Value::is_object) {
+        return Ok(());
     }
     match config.get("quantization_config") {
         None | Some(Value::Null) => Ok(()),

@@ -31,22 +31,18 @@ pub enum Error {
         /// What to do about it.
         advice: &'static str,
     },
-    /// The source holds MLX's quantised layers.
-    #[error(
-        "{}: the checkpoint is already quantised ({how}), and is in the layout that conversion \
-         makes: use it as it is, or convert the original",
-        path.display()
-    )]
-    AlreadyQuantised {
-        /// The source.
-        path: PathBuf,
-        /// Its `quantization` entry.
-        how: String,
+    /// A rule that cannot be read, or decides nothing.
+    #[error("rule {rule:?}: {why}")]
+    Rule {
+        /// The rule.
+        rule: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// A group size does not divide the rows of a tensor.
     #[error(
-        "{}: {tensor:?}: group size {group} does not divide rows of {k}; give another \
-         --q-group-size", path.display()
+        "{}: {tensor:?}: group size {group} does not divide rows of {k} (decided by {rule}); give \
+         another --q-group-size, or a rule of its own to this layer", path.display()
     )]
     Group {
         /// The source.
@@ -57,6 +53,19 @@ pub enum Error {
         group: usize,
         /// Elements of its rows.
         k: usize,
+        /// The rule that asked for it.
+        rule: String,
+    },
+    /// No choice of bits is small enough.
+    #[error(
+        "{target} bits per weight cannot be reached: with 2 bits wherever no rule says otherwise \
+         the model has {least:.3}"
+    )]
+    Budget {
+        /// The bits per weight asked for.
+        target: f64,
+        /// The least that there are.
+        least: f64,
     },
     /// A finite weight is infinite in the dtype asked for.
     #[error(

@@ -1,35 +1,55 @@
 //! What happens to every tensor, and everything that can be refused beforehand.
 
-use crate::config::{Config, EMBEDDING, Expected, HEAD, Llama};
-use crate::options::{dtype_name, mode_name};
-use crate::source::{Extra, Model, Naming};
-use crate::{Error, Options, Result, gguf};
+mod configured;
+mod decide;
+mod names;
+mod packed;
+mod table;
+
+pub(crate) use decide::Planner;
+pub use table::Planned;
+
+use crate::budget::{self, Measured};
+use crate::config::{Config, Llama};
+use crate::options::dtype_name;
+use crate::rules::Rule;
+use crate::source::{Extra, Model};
+use crate::write::Progress;
+use crate::{Open, Options, Result};
+use decide::exact_bits;
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::safetensors::Declared;
-use kiln_formats::{BlockType, Checkpoint, Tensor, Type};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use kiln_formats::{Checkpoint, Tensor, Type};
+use names::tensors;
+use packed::Packed;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// A conversion that only needs to be carried out.
+/// A conversion that only needs to be carried out: what becomes of every tensor, and why.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// What messages call the source.
     pub(crate) path: PathBuf,
     pub(crate) checkpoint: Checkpoint,
     /// In the order in which they are written.
     pub(crate) jobs: Vec<Job>,
+    pub(crate) rules: Vec<Rule>,
     pub(crate) config: Config,
     pub(crate) files: Vec<Extra>,
     pub(crate) notes: Vec<String>,
 }
 
 /// What happens to one tensor of the source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) source: Tensor,
+    /// What else belongs to a quantised source, whose codes are `source`.
+    pub(crate) packed: Option<Packed>,
     /// The name it is written under, quantised or not.
     pub(crate) name: String,
+    /// What the weights are, however they are stored.
+    pub(crate) shape: Vec<usize>,
     /// Rows are what is processed one by one; for a vector whose elements move, its elements.
     pub(crate) rows: usize,
     /// Elements of a row.
@@ -37,6 +57,10 @@ pub(crate) struct Job {
     /// The heads within which rows are interleaved and are put in half-split order.
     pub(crate) heads: Option<usize>,
     pub(crate) action: Action,
+    /// Which of the plan's rules decided; `None` where none is about it.
+    pub(crate) rule: Option<usize>,
+    /// What was measured to choose its bits.
+    pub(crate) measured: Option<Measured>,
 }
 
 /// What happens to a row.
@@ -48,6 +72,8 @@ pub(crate) enum Action {
     Cast(DType),
     /// GGUF blocks become the same numbers in an affine format.
     Repack(Format),
+    /// Codes stay; scales and biases are those of this format, rounded once where it has others.
+    Keep(Format),
     /// Elements are rounded to the dtype, and quantised from that.
     Quantise(Format, DType),
 }
@@ -55,13 +81,28 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) fn format(self) -> Option<Format> {
         match self {
-            Action::Repack(format) | Action::Quantise(format, _) => Some(format),
+            Action::Repack(format) | Action::Keep(format) | Action::Quantise(format, _) => {
+                Some(format)
+            }
             Action::Copy | Action::Cast(_) => None,
         }
     }
 }
 
 impl Job {
+    /// Weights, those of packed codes counted one by one.
+    pub(crate) fn elements(&self) -> u64 {
+        self.rows as u64 * self.k as u64
+    }
+
+    /// How the source stores it, in a word.
+    pub(crate) fn stored_as(&self) -> String {
+        match &self.packed {
+            Some(packed) => packed.format.to_string(),
+            None => self.source.dtype.to_string(),
+        }
+    }
+
     /// The tensors that are written: one, or codes, scales and biases.
     pub(crate) fn outputs(&self) -> Vec<Declared> {
         let declared = |name: String, dtype, shape| Declared { name, dtype, shape };
@@ -70,14 +111,10 @@ impl Job {
                 Action::Cast(dtype) => stored(dtype),
                 _ => self.source.dtype,
             };
-            return vec![declared(
-                self.name.clone(),
-                dtype,
-                self.source.shape.clone(),
-            )];
+            return vec![declared(self.name.clone(), dtype, self.shape.clone())];
         };
         let path = layer(&self.name);
-        let words = self.k / 32 * format.bits();
+        let words = self.k * format.bits() / 32;
         let groups = vec![self.rows, self.k / format.group()];
         let scales = match format.scales() {
             Scales::F16 => Type::F16,
@@ -93,6 +130,15 @@ impl Job {
             all.push(declared(format!("{path}.biases"), scales, groups));
         }
         all
+    }
+
+    /// The bytes of all of these.
+    pub(crate) fn bytes(&self) -> u64 {
+        let outputs = self.outputs();
+        let sizes = outputs
+            .iter()
+            .map(|output| output.bytes().unwrap_or(0) as u64);
+        sizes.sum()
     }
 }
 
@@ -119,33 +165,49 @@ pub(crate) fn element(dtype: Type) -> Option<DType> {
     }
 }
 
-/// Decides on every tensor.
-pub(crate) fn plan(mut model: Model, options: &Options) -> Result<Plan> {
-    if let Some(quantise) = options.quantise {
-        quantise.format(DType::F32)?;
-    }
-    if let Some(dtype) = options.dtype.filter(|dtype| !dtype.is_float()) {
-        return Err(Error::Options(format!(
-            "dtype must be f16, bf16 or f32, given {dtype}"
-        )));
-    }
+/// Decides on every tensor. Only `options.target` makes it read the weights; `progress` tells of
+/// that.
+pub(crate) fn plan(
+    mut model: Model,
+    options: &Options,
+    open: &Open<'_>,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Plan> {
+    options.check()?;
     let llama = Llama::read(&model.config_path, &model.config)?;
-    check_layers(&model, &llama)?;
+    names::check_layers(&model, &llama)?;
     let mut expected = llama.tensors();
-    if let Some(head) = head(&mut model, &llama)? {
+    if let Some(head) = names::head(&mut model, &llama)? {
         expected.push(head);
     }
-    check_names(&mut model, &expected)?;
-    let dtype = options.dtype.or(model.dtype);
-    let jobs = expected
-        .iter()
-        .map(|expected| job(&model, expected, options, dtype))
-        .collect::<Result<Vec<_>>>()?;
+    names::check_names(&mut model, &expected)?;
     // What is written must run.
-    let text = Value::Object(model.config.clone()).to_string();
-    kiln_model::Config::parse(&model.config_path, &text).map_err(Box::new)?;
-    note_casts(&jobs, &mut model.notes);
-    complete_config(&mut model.config, &jobs, dtype);
+    let text = serde_json::Value::Object(model.config.clone()).to_string();
+    let config = kiln_model::Config::parse(&model.config_path, &text).map_err(Box::new)?;
+    let mut planner = Planner {
+        model: &model,
+        config,
+        options,
+        rules: options.rules(llama.layers)?,
+        layers: llama.layers,
+    };
+    let mut jobs = planner.jobs(&expected)?;
+    planner.check_rules(&jobs)?;
+    let mut notes = Vec::new();
+    if let Some(target) = options.target {
+        let chosen = budget::choose(&planner, &jobs, target, open, progress)?;
+        planner.rules.extend(chosen.rules);
+        jobs = planner.jobs(&expected)?;
+        for (job, measured) in jobs.iter_mut().zip(chosen.measured) {
+            job.measured = measured;
+        }
+        notes.push(chosen.note);
+    }
+    note_changes(&jobs, options, &mut notes);
+    let rules = planner.rules;
+    model.notes.extend(notes);
+    let dtype = options.dtype.or(model.dtype);
+    configured::complete(&mut model.config, &jobs, &rules, options, dtype);
     let Model {
         path,
         checkpoint,
@@ -158,290 +220,46 @@ pub(crate) fn plan(mut model: Model, options: &Options) -> Result<Plan> {
         path,
         checkpoint,
         jobs,
+        rules,
         config,
         files,
         notes,
     })
 }
 
-/// Keeps the list of expected tensors in proportion to the file.
-fn check_layers(model: &Model, llama: &Llama) -> Result<()> {
-    let most = model.checkpoint.len();
-    if llama.layers <= most {
-        return Ok(());
-    }
-    let found = format!("{most} tensors in all");
-    let expected = format!("the tensors of {} layers", llama.layers);
-    Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
-}
-
-/// Decides by bytes whether the head is the embedding; the result is what the configuration then
-/// says. Gives the head that is to be converted, if there is one.
-fn head(model: &mut Model, llama: &Llama) -> Result<Option<Expected>> {
-    let checkpoint = &model.checkpoint;
-    let find = |name| checkpoint.tensor(&model.stored_name(name));
-    let (head, embedding) = (find(HEAD), find(EMBEDDING));
-    let same = match (head, embedding) {
-        (Some(head), Some(embedding)) => {
-            head.dtype == embedding.dtype
-                && head.shape == embedding.shape
-                && checkpoint.bytes(head) == checkpoint.bytes(embedding)
-        }
-        _ => false,
-    };
-    let (tied, note) = match (head.is_some(), llama.tied) {
-        (true, _) if same => (
-            true,
-            Some("the head equals the embedding: stored once, tied"),
-        ),
-        (true, Some(true)) => (
-            false,
-            Some("the head differs from the embedding though config.json says tied: untied"),
-        ),
-        (true, _) => (false, None),
-        (false, Some(false)) => (false, None),
-        (false, _) => (true, None),
-    };
-    model.notes.extend(note.map(str::to_owned));
-    model
-        .config
-        .insert("tie_word_embeddings".into(), tied.into());
-    Ok((!tied).then(|| llama.head()))
-}
-
-/// Every tensor of the checkpoint has a place in the model, or is known to be of no use.
-fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()> {
-    let known: BTreeSet<String> = expected
-        .iter()
-        .map(|expected| model.stored_name(&expected.name))
-        .collect();
-    let head = model.stored_name(HEAD);
-    let mut unmapped = Vec::new();
-    let mut dropped = 0;
-    for tensor in &model.checkpoint {
-        let name = &tensor.name;
-        if known.contains(name) || *name == head {
-            continue;
-        }
-        let computed = match model.naming {
-            Naming::HuggingFace => name.ends_with(".rotary_emb.inv_freq"),
-            Naming::Gguf => name == gguf::FACTORS,
+/// Says what is not stored as it was, and how many tensors.
+fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
+    let mut changes = BTreeMap::new();
+    for job in jobs {
+        let quantised = job.packed.is_some() || matches!(job.source.dtype, Type::Gguf(_));
+        let kept = job.packed.as_ref().map(|packed| packed.format);
+        let change = match job.action {
+            Action::Cast(dtype) if quantised => format!("dequantised to {}", dtype_name(dtype)),
+            Action::Quantise(format, _) if quantised => {
+                format!("requantised to {format}, from the numbers they stand for")
+            }
+            Action::Cast(dtype) | Action::Quantise(_, dtype)
+                if element(job.source.dtype) != Some(dtype) =>
+            {
+                format!("rounded to {}", dtype_name(dtype))
+            }
+            Action::Keep(format) if kept != Some(format) => {
+                format!(
+                    "with scales rounded to {}",
+                    dtype_name(format.dequantised())
+                )
+            }
+            _ => continue,
         };
-        if computed {
-            dropped += 1
-        } else {
-            unmapped.push(name.as_str())
-        }
+        let change = format!("of type {} {change}", job.stored_as());
+        *changes.entry(change).or_insert(0) += 1;
     }
-    if dropped > 0 {
-        model.notes.push(format!(
-            "{} with rope frequencies left out",
-            tensors(dropped)
-        ));
-    }
-    if unmapped.is_empty() {
-        return Ok(());
-    }
-    let first = unmapped[..unmapped.len().min(5)].join(", ");
-    let found = match kind(&unmapped) {
-        Some(kind) => format!(
-            "{} besides, as {kind} has: {first}",
-            tensors(unmapped.len())
-        ),
-        None => format!("{} besides: {first}", tensors(unmapped.len())),
-    };
-    let expected = "only the tensors of a Llama model";
-    Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
-}
-
-fn tensors(count: usize) -> String {
-    if count == 1 {
-        "1 tensor".into()
-    } else {
-        format!("{count} tensors")
-    }
-}
-
-/// What kind of checkpoint has tensors of such names.
-fn kind(names: &[&str]) -> Option<&'static str> {
-    let kinds = [
-        (".qweight", "a GPTQ or AWQ checkpoint"),
-        (".qzeros", "a GPTQ or AWQ checkpoint"),
-        (".scales", "a quantised checkpoint"),
-        (".weight_scale", "an FP8 or compressed checkpoint"),
-        (".weight_packed", "a compressed checkpoint"),
-        ("lora_", "a LoRA adapter"),
-        ("vision", "a model with a vision tower"),
-        ("experts.", "a mixture of experts"),
-        ("_exps.", "a mixture of experts"),
-    ];
-    kinds
+    let changed = changes
         .into_iter()
-        .find(|(part, _)| names.iter().any(|name| name.contains(part)))
-        .map(|(_, kind)| kind)
-}
-
-/// Finds the tensor, checks it, and decides what happens to it.
-fn job(model: &Model, expected: &Expected, options: &Options, dtype: Option<DType>) -> Result<Job> {
-    let name = model.stored_name(&expected.name);
-    let invalid = |expected: String, found: String| {
-        Error::File(kiln_formats::Error::invalid(
-            &model.path,
-            Some(&name),
-            expected,
-            found,
-        ))
-    };
-    let Some(source) = model.checkpoint.tensor(&name) else {
-        return Err(invalid(
-            format!("this tensor, shape {:?}", expected.shape),
-            "none".into(),
-        ));
-    };
-    if source.shape != expected.shape {
-        let found = format!("{:?}", source.shape);
-        return Err(invalid(format!("shape {:?}", expected.shape), found));
+        .map(|(change, count)| format!("{} {change}", tensors(count)));
+    notes.extend(changed);
+    let quantised = |job: &Job| job.packed.is_some() || exact_bits(job.source.dtype).is_some();
+    if options.dequantise && !jobs.iter().any(quantised) {
+        notes.push("nothing to dequantise: the source holds no quantised layers".into());
     }
-    if !model.can_read(source.dtype) {
-        let path = model.checkpoint.path(source);
-        let what = format!("type {}", source.dtype);
-        return Err(kiln_formats::Error::unsupported(path, Some(&name), what).into());
-    }
-    let heads = model.interleaved_heads(expected);
-    let (rows, k) = match expected.shape[..] {
-        [rows, k] => (rows, k),
-        [rows] if heads.is_some() => (rows, 1),
-        _ => (1, expected.shape.iter().product()),
-    };
-    let action = action(model, expected, source, options, dtype)?;
-    Ok(Job {
-        source: source.clone(),
-        name: expected.name.clone(),
-        rows,
-        k,
-        heads,
-        action,
-    })
-}
-
-fn action(
-    model: &Model,
-    expected: &Expected,
-    source: &Tensor,
-    options: &Options,
-    dtype: Option<DType>,
-) -> Result<Action> {
-    let dtype = dtype.or(element(source.dtype)).unwrap_or(DType::F16);
-    if let (Some(quantise), true) = (options.quantise, expected.is_matrix()) {
-        let format = quantise.format(dtype)?;
-        let (group, k) = (format.group(), expected.shape[1]);
-        if k % group != 0 {
-            let (path, tensor) = (model.path.clone(), expected.name.clone());
-            return Err(Error::Group {
-                path,
-                tensor,
-                group,
-                k,
-            });
-        }
-        return Ok(Action::Quantise(format, dtype));
-    }
-    let keeps = options.quantise.is_none() && options.dtype.is_none() && expected.is_matrix();
-    if let (true, Some(bits)) = (keeps, exact_bits(source.dtype)) {
-        let format = Format::affine(bits, 32, DType::F16)
-            .map_err(|error| Error::Options(error.to_string()))?;
-        return Ok(Action::Repack(format));
-    }
-    if element(source.dtype) == Some(dtype) {
-        Ok(Action::Copy)
-    } else {
-        Ok(Action::Cast(dtype))
-    }
-}
-
-/// The bits of the affine format that holds a block type exactly.
-fn exact_bits(dtype: Type) -> Option<usize> {
-    match dtype {
-        Type::Gguf(BlockType::Q4_0 | BlockType::Q4_1) => Some(4),
-        Type::Gguf(BlockType::Q8_0) => Some(8),
-        _ => None,
-    }
-}
-
-/// Says which types are rounded to which, and how many tensors.
-fn note_casts(jobs: &[Job], notes: &mut Vec<String>) {
-    let mut casts = BTreeMap::new();
-    for job in jobs {
-        if let Action::Cast(dtype) | Action::Quantise(_, dtype) = job.action
-            && element(job.source.dtype) != Some(dtype)
-        {
-            *casts
-                .entry((job.source.dtype.to_string(), dtype_name(dtype)))
-                .or_insert(0) += 1;
-        }
-    }
-    for ((from, to), count) in casts {
-        notes.push(format!("{} of type {from} rounded to {to}", tensors(count)));
-    }
-}
-
-/// Makes the configuration say what the output is, in the spellings that programs read.
-fn complete_config(config: &mut Config, jobs: &[Job], dtype: Option<DType>) {
-    for key in ["_name_or_path", "vision_config"] {
-        config.remove(key);
-    }
-    if let Some(dtype) = dtype {
-        config.insert("torch_dtype".into(), dtype_name(dtype).into());
-        if let Some(value) = config.get_mut("dtype") {
-            *value = dtype_name(dtype).into();
-        }
-    }
-    spell_rope(config);
-    if let Some(quantization) = quantization(jobs) {
-        config.insert("quantization".into(), quantization.clone());
-        config.insert("quantization_config".into(), quantization);
-    }
-}
-
-/// Programs that know only `rope_theta` and `rope_scaling` would miss `rope_parameters`.
-fn spell_rope(config: &mut Config) {
-    let Some(parameters) = config.get("rope_parameters").and_then(Value::as_object) else {
-        return;
-    };
-    let mut scaling = parameters.clone();
-    let theta = scaling.remove("rope_theta");
-    if let Some(theta) = theta
-        && config.get("rope_theta").is_none_or(Value::is_null)
-    {
-        config.insert("rope_theta".into(), theta);
-    }
-    let plain = scaling
-        .get("rope_type")
-        .is_none_or(|kind| kind == "default");
-    if !plain && config.get("rope_scaling").is_none_or(Value::is_null) {
-        config.insert("rope_scaling".into(), scaling.into());
-    }
-}
-
-/// The `quantization` entry: the most common format, then the layers that have another.
-fn quantization(jobs: &[Job]) -> Option<Value> {
-    let entry = |format: Format| {
-        let mode = mode_name(format.mode());
-        json!({"group_size": format.group(), "bits": format.bits(), "mode": mode})
-    };
-    let mut counts: Vec<(Format, usize)> = Vec::new();
-    for format in jobs.iter().filter_map(|job| job.action.format()) {
-        match counts.iter_mut().find(|(known, _)| *known == format) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((format, 1)),
-        }
-    }
-    let (common, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-    let mut quantization = entry(common);
-    for job in jobs {
-        if let Some(format) = job.action.format().filter(|&format| format != common) {
-            quantization[layer(&job.name)] = entry(format);
-        }
-    }
-    Some(quantization)
 }

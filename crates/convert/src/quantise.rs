@@ -6,8 +6,10 @@
 //! weights' own dtype as MLX does, so that every machine writes the same bytes.
 
 mod affine;
+mod dequantise;
 mod fp;
 
+pub use dequantise::dequantise;
 use kiln_array::{DType, Format, Mode};
 
 /// Quantised rows: three byte strings, each row after row, as a file stores them.

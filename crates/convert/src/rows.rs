@@ -4,7 +4,7 @@ use crate::plan::{Action, Job};
 use crate::quantise::{self, QuantiseError, Quantised};
 use crate::{Error, Result};
 use half::{bf16, f16};
-use kiln_array::DType;
+use kiln_array::{DType, Format};
 use kiln_formats::gguf::dequantise;
 use kiln_formats::{BlockType, Type};
 use std::borrow::Cow;
@@ -14,22 +14,91 @@ use std::path::Path;
 /// Elements that one thread takes at a time: 1 MB of f32.
 const BLOCK: usize = 1 << 18;
 
-/// Converts a tensor. `stored` are its bytes; `emit` gets the rows' bytes or codes in order. The
-/// scales and biases come last, as a whole. `path` is for messages.
+/// A tensor's bytes in the source; for one that MLX has quantised its codes, scales and biases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planes<'a> {
+    pub(crate) stored: &'a [u8],
+    pub(crate) scales: &'a [u8],
+    pub(crate) biases: &'a [u8],
+}
+
+/// Converts a tensor. `emit` gets the rows' bytes or codes in order. The scales and biases come
+/// last, as a whole. `path` is for messages.
 pub(crate) fn convert(
     job: &Job,
-    stored: &[u8],
+    planes: Planes<'_>,
     path: &Path,
     emit: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<(Vec<u8>, Vec<u8>)> {
-    if stored.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(16);
-    let block = (BLOCK / job.k.max(1)).max(1);
     let (mut scales, mut biases) = (Vec::new(), Vec::new());
+    let work = |rows| convert_rows(job, planes, rows);
+    in_blocks(job, &work, &mut |part| {
+        let part = part.map_err(|fault| fault.name(job, path))?;
+        emit(&part.codes)?;
+        scales.extend(part.scales);
+        biases.extend(part.biases);
+        Ok(())
+    })?;
+    Ok((scales, biases))
+}
+
+/// The squared errors of a tensor's weights in each of these formats, and their squares. `dtype`
+/// is what the weights are rounded to first.
+pub(crate) fn errors(
+    job: &Job,
+    planes: Planes<'_>,
+    path: &Path,
+    formats: &[Format],
+    dtype: DType,
+) -> Result<(Vec<f64>, f64)> {
+    let (mut errors, mut squares) = (vec![0.0; formats.len()], 0.0);
+    let work = |rows: Range<usize>| -> std::result::Result<(Vec<f64>, f64), Fault> {
+        let values = rounded_values(job, planes, rows.clone(), dtype)?;
+        let squares: f64 = values.iter().map(|&value| square(value)).sum();
+        let mut restored = vec![0.0; values.len()];
+        let mut error = |&format: &Format| {
+            let made = quantised(job, &values, format, dtype, rows.start)?;
+            let made = [&made.codes[..], &made.scales, &made.biases];
+            if !quantise::dequantise(format, made, job.k, &mut restored) {
+                return Err(Fault::Length);
+            }
+            let differences = values.iter().zip(&restored).map(|(a, b)| square(a - b));
+            Ok(differences.sum::<f64>())
+        };
+        let errors = formats.iter().map(&mut error);
+        Ok((
+            errors.collect::<std::result::Result<Vec<f64>, Fault>>()?,
+            squares,
+        ))
+    };
+    // Blocks are the same for any number of threads, and are summed in order.
+    in_blocks(job, &work, &mut |part| {
+        let (more, block) = part.map_err(|fault| fault.name(job, path))?;
+        errors
+            .iter_mut()
+            .zip(more)
+            .for_each(|(sum, more)| *sum += more);
+        squares += block;
+        Ok(())
+    })?;
+    Ok((errors, squares))
+}
+
+fn square(value: f32) -> f64 {
+    f64::from(value) * f64::from(value)
+}
+
+/// Does `work` on blocks of rows, each on a thread of its own, and gives the results to `take` in
+/// order.
+fn in_blocks<T: Send>(
+    job: &Job,
+    work: &(dyn Fn(Range<usize>) -> T + Sync),
+    take: &mut dyn FnMut(T) -> Result<()>,
+) -> Result<()> {
+    if job.k == 0 {
+        return Ok(());
+    }
+    let (threads, block) = (threads(), block(job));
     let mut start = 0;
     while start < job.rows {
         let mut blocks = Vec::new();
@@ -38,32 +107,46 @@ pub(crate) fn convert(
             blocks.push(start..end);
             start = end;
         }
-        for part in side_by_side(job, stored, &blocks) {
-            let part = part.map_err(|fault| fault.name(job, path))?;
-            emit(&part.codes)?;
-            scales.extend(part.scales);
-            biases.extend(part.biases);
+        for part in side_by_side(work, blocks) {
+            take(part)?;
         }
     }
-    Ok((scales, biases))
+    Ok(())
 }
 
-/// Converts blocks of rows, each on a thread of its own.
-fn side_by_side(
-    job: &Job,
-    stored: &[u8],
-    blocks: &[Range<usize>],
-) -> Vec<std::result::Result<Quantised, Fault>> {
-    if let [rows] = blocks {
-        return vec![convert_rows(job, stored, rows.clone())];
-    }
-    let mut parts: Vec<_> = blocks.iter().map(|_| Ok(Quantised::default())).collect();
-    std::thread::scope(|scope| {
+fn threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(16)
+}
+
+/// Rows that one thread takes at a time.
+fn block(job: &Job) -> usize {
+    (BLOCK / job.k.max(1)).max(1)
+}
+
+/// Bytes that blocks of rows need while they are worked on: values in f32, and as many bytes again
+/// for what is gathered and made.
+pub(crate) fn working(job: &Job) -> usize {
+    let values = block(job).min(job.rows) * job.k;
+    8 * values * threads().min(job.rows.div_ceil(block(job)))
+}
+
+fn side_by_side<T: Send>(
+    work: &(dyn Fn(Range<usize>) -> T + Sync),
+    mut blocks: Vec<Range<usize>>,
+) -> Vec<T> {
+    let Some(first) = blocks.pop() else {
+        return Vec::new();
+    };
+    let mut parts: Vec<Option<T>> = blocks.iter().map(|_| None).collect();
+    let last = std::thread::scope(|scope| {
         for (part, rows) in parts.iter_mut().zip(blocks) {
-            scope.spawn(move || *part = convert_rows(job, stored, rows.clone()));
+            scope.spawn(move || *part = Some(work(rows)));
         }
+        work(first)
     });
-    parts
+    parts.into_iter().flatten().chain([last]).collect()
 }
 
 /// What is wrong with a weight.
@@ -100,33 +183,82 @@ impl Fault {
 /// Converts these rows. Without quantisation, the bytes are in `codes`.
 fn convert_rows(
     job: &Job,
-    stored: &[u8],
+    planes: Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Quantised, Fault> {
-    let source = in_order(job, stored, rows.clone()).ok_or(Fault::Length)?;
+    let plain = |codes| Quantised {
+        codes,
+        ..Quantised::default()
+    };
     match job.action {
-        Action::Copy => Ok(Quantised {
-            codes: source.into_owned(),
-            ..Quantised::default()
-        }),
-        Action::Cast(dtype) => {
-            let values = values(job, &source, rows.len())?;
-            let codes = rounded(&values, dtype)?;
-            Ok(Quantised {
-                codes,
-                ..Quantised::default()
-            })
-        }
-        Action::Repack(_) => repack(job.source.dtype, &source),
+        Action::Copy => Ok(plain(stored_rows(job, planes, rows)?.into_owned())),
+        Action::Cast(dtype) => Ok(plain(rounded(&values(job, planes, rows)?, dtype)?)),
+        Action::Repack(_) => repack(job.source.dtype, &stored_rows(job, planes, rows)?),
+        Action::Keep(format) => keep(job, planes, rows, format),
         Action::Quantise(format, dtype) => {
-            let mut values = values(job, &source, rows.len())?;
-            for value in &mut values {
-                *value = round(*value, dtype)?;
-            }
-            quantise::quantise(&values, job.k, format, dtype)
-                .map_err(|error| Fault::Quantise(within_tensor(error, rows.start)))
+            let start = rows.start;
+            let values = rounded_values(job, planes, rows, dtype)?;
+            quantised(job, &values, format, dtype, start)
         }
     }
+}
+
+fn quantised(
+    job: &Job,
+    values: &[f32],
+    format: Format,
+    dtype: DType,
+    start: usize,
+) -> std::result::Result<Quantised, Fault> {
+    quantise::quantise(values, job.k, format, dtype)
+        .map_err(|error| Fault::Quantise(within_tensor(error, start)))
+}
+
+/// Codes as they are; scales and biases too, if their dtype stays.
+fn keep(
+    job: &Job,
+    planes: Planes<'_>,
+    rows: Range<usize>,
+    format: Format,
+) -> std::result::Result<Quantised, Fault> {
+    let (own, [codes, scales, biases]) = packed_rows(job, planes, rows)?;
+    let cast = |plane: Cow<'_, [u8]>| {
+        if own.scales() == format.scales() {
+            return Ok(plane.into_owned());
+        }
+        let count = plane.len() / own.scale_bytes();
+        let values: Vec<f32> = (0..count).map(|i| own.scale(&plane, i)).collect();
+        rounded(&values, format.dequantised())
+    };
+    Ok(Quantised {
+        codes: codes.into_owned(),
+        scales: cast(scales)?,
+        biases: cast(biases)?,
+    })
+}
+
+/// Codes, scales and biases of some rows, and their format.
+type PackedRows<'a> = (Format, [Cow<'a, [u8]>; 3]);
+
+/// These rows of a source that MLX has quantised.
+fn packed_rows<'a>(
+    job: &Job,
+    planes: Planes<'a>,
+    rows: Range<usize>,
+) -> std::result::Result<PackedRows<'a>, Fault> {
+    let packed = job.packed.as_ref().ok_or(Fault::Length)?;
+    let format = packed.format;
+    let plane = |bytes, size| in_order(job, bytes, size, rows.clone()).ok_or(Fault::Length);
+    let scale = format.scale_row(job.k);
+    let bias = if format.has_biases() { scale } else { 0 };
+    Ok((
+        format,
+        [
+            plane(planes.stored, format.code_row(job.k))?,
+            plane(planes.scales, scale)?,
+            plane(planes.biases, bias)?,
+        ],
+    ))
 }
 
 /// Rows are counted from the tensor's first.
@@ -141,10 +273,25 @@ fn within_tensor(error: QuantiseError, start: usize) -> QuantiseError {
     }
 }
 
-/// The stored bytes of output rows `rows`: in place, or gathered where a head's rows are
-/// interleaved. `None` if the source is too short.
-fn in_order<'a>(job: &Job, stored: &'a [u8], rows: Range<usize>) -> Option<Cow<'a, [u8]>> {
-    let size = job.source.dtype.bytes(&[job.k])?;
+/// The stored bytes of output rows `rows`.
+fn stored_rows<'a>(
+    job: &Job,
+    planes: Planes<'a>,
+    rows: Range<usize>,
+) -> std::result::Result<Cow<'a, [u8]>, Fault> {
+    let size = job.source.dtype.bytes(&[job.k]);
+    size.and_then(|size| in_order(job, planes.stored, size, rows))
+        .ok_or(Fault::Length)
+}
+
+/// Rows of `size` bytes: in place, or gathered where a head's rows are interleaved. `None` if the
+/// source is too short.
+fn in_order<'a>(
+    job: &Job,
+    stored: &'a [u8],
+    size: usize,
+    rows: Range<usize>,
+) -> Option<Cow<'a, [u8]>> {
     let Some(heads) = job.heads else {
         return stored
             .get(rows.start * size..rows.end * size)
@@ -160,13 +307,42 @@ fn in_order<'a>(job: &Job, stored: &'a [u8], rows: Range<usize>) -> Option<Cow<'
     Some(Cow::Owned(gathered))
 }
 
-fn values(job: &Job, source: &[u8], rows: usize) -> std::result::Result<Vec<f32>, Fault> {
-    let mut values = vec![0.0; rows * job.k];
-    if dequantise(job.source.dtype, source, &mut values) {
+/// The weights of these rows.
+fn values(
+    job: &Job,
+    planes: Planes<'_>,
+    rows: Range<usize>,
+) -> std::result::Result<Vec<f32>, Fault> {
+    let mut values = vec![0.0; rows.len() * job.k];
+    let whole = match job.packed {
+        Some(_) => {
+            let (format, packed) = packed_rows(job, planes, rows)?;
+            let packed = packed.each_ref().map(|plane| &plane[..]);
+            quantise::dequantise(format, packed, job.k, &mut values)
+        }
+        None => {
+            let source = stored_rows(job, planes, rows)?;
+            dequantise(job.source.dtype, &source, &mut values)
+        }
+    };
+    if whole {
         Ok(values)
     } else {
         Err(Fault::Length)
     }
+}
+
+fn rounded_values(
+    job: &Job,
+    planes: Planes<'_>,
+    rows: Range<usize>,
+    dtype: DType,
+) -> std::result::Result<Vec<f32>, Fault> {
+    let mut values = values(job, planes, rows)?;
+    for value in &mut values {
+        *value = round(*value, dtype)?;
+    }
+    Ok(values)
 }
 
 /// `value` in `dtype`. A finite value must not become infinite.
@@ -243,7 +419,6 @@ fn push_nibbles(codes: &mut Vec<u8>, nibbles: &[u8; 16]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_array::Format;
 
     #[test]
     fn kept_blocks_are_the_same_numbers() {

@@ -2,6 +2,7 @@
 
 use crate::output::{json_text, write_error};
 use crate::plan::{Job, Plan};
+use crate::read::{Read, read_error};
 use crate::source::Extra;
 use crate::{Error, Open, Result, rows};
 use kiln_formats::safetensors::{Declared, INDEX, Writer, plan_shards, shard_name};
@@ -53,11 +54,7 @@ pub(crate) fn write(
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
     let (tensors, bytes) = write_tensors(plan, into, SHARD, open, progress)?;
-    let parameters: u64 = plan
-        .jobs
-        .iter()
-        .map(|job| job.source.elements() as u64)
-        .sum();
+    let parameters = plan.parameters();
     let sorted: BTreeMap<&String, &Value> = plan.config.iter().collect();
     put(into, "config.json", json_text(&json!(sorted)).as_bytes())?;
     for extra in &plan.files {
@@ -141,36 +138,19 @@ fn write_tensors(
                 Ok(())
             }
         };
+        let read = Read::new(&plan.checkpoint, job, open)?;
         let path = plan.checkpoint.path(&job.source);
-        // Opened anew for each tensor, so that what was read of one does not stay in memory.
-        let file = open(path).map_err(|source| read_error(path, source))?;
-        let Some(stored) = (*file).as_ref().get(job.source.range.clone()) else {
-            let source = std::io::Error::other("the file became shorter");
-            return Err(read_error(path, source).into());
-        };
-        let (scales, biases) =
-            rows::convert(job, stored, path, &mut |bytes| emit(&job.name, bytes))?;
+        let emit_rows = &mut |bytes: &[u8]| emit(&job.name, bytes);
+        let (scales, biases) = rows::convert(job, read.planes()?, path, emit_rows)?;
         for (output, bytes) in job.outputs().iter().skip(1).zip([scales, biases]) {
             emit(&output.name, &bytes)?;
         }
     }
     sink.finish()?;
-    let parameters: u64 = plan
-        .jobs
-        .iter()
-        .map(|job| job.source.elements() as u64)
-        .sum();
-    let metadata = json!({"total_size": total, "total_parameters": parameters});
+    let metadata = json!({"total_size": total, "total_parameters": plan.parameters()});
     let index = json!({"metadata": metadata, "weight_map": map});
     put(into, INDEX, json_text(&index).as_bytes())?;
     Ok((declared.len(), total))
-}
-
-fn read_error(path: &Path, source: std::io::Error) -> kiln_formats::Error {
-    kiln_formats::Error::Read {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 /// The shards, written one after the other.
@@ -333,16 +313,21 @@ mod tests {
         let checkpoint = safetensors::read(vec![read(&source)]).unwrap();
         let job = |tensor: &kiln_formats::Tensor| Job {
             source: tensor.clone(),
+            packed: None,
             name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
             rows: 1,
             k: tensor.shape[0],
             heads: None,
             action: Action::Copy,
+            rule: None,
+            measured: None,
         };
         let plan = Plan {
             path: source.clone(),
             jobs: checkpoint.iter().map(job).collect(),
             checkpoint,
+            rules: Vec::new(),
             config: serde_json::Map::new(),
             files: Vec::new(),
             notes: Vec::new(),

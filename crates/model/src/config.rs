@@ -336,8 +336,12 @@ fn parameters(keys: &Keys<'_>) -> Result<Parameters> {
 
 impl Quantization {
     /// The format of the layer at `layer` (as `model.layers.0.mlp.up_proj`), whose scales have the
-    /// dtype `scales`.
-    pub(crate) fn format(&self, config: &Config, layer: &str, scales: DType) -> Result<Format> {
+    /// dtype `scales`. `config` is what it belongs to, for messages.
+    ///
+    /// # Errors
+    /// Bits or a group size that the mode does not have, or an entry that says the layer is not
+    /// quantised.
+    pub fn format(&self, config: &Config, layer: &str, scales: DType) -> Result<Format> {
         let keys = |map| Keys {
             path: &config.path,
             map,

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{text, tiny};
 use crate::process::{failed, json, keys, kiln, program, stderr, stdout, succeeded};
+use serde_json::json;
 
 /// The token ids of a greedy answer.
 fn tokens(model: &str) -> serde_json::Value {
@@ -139,7 +140,12 @@ fn a_group_that_does_not_divide_is_refused_by_the_tensors_name() {
 fn flags_that_do_not_fit_are_refused() {
     let model = tiny();
     let (path, out) = (model.argument(), text(&model.beside("out")));
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 11] = [
+        &[&path, "--quant-predicate", "mixed_5_6"],
+        &[&path, "-q", "-d"],
+        &[&path, "--rule", "*=9"],
+        &[&path, "--rule", "norm=8"],
+        &[&path, "--target-bpw", "many"],
         &[&path, "--q-bits", "4"],
         &[&path, "-q", "--q-bits", "7"],
         &[&path, "-q", "--q-mode", "mxfp4", "--q-bits", "8"],
@@ -151,6 +157,118 @@ fn flags_that_do_not_fit_are_refused() {
         failed(&kiln(&[&["convert", "--out", &out], case].concat()), 2, &[]);
     }
     assert_eq!(model.names(), ["model"]);
+}
+
+/// The arguments of a conversion of `model` with groups that fit its rows, and `more`.
+fn quantising<'a>(model: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = ["convert", model, "--out", out, "-q", "--q-group-size", "32"];
+    [&base[..], more].concat()
+}
+
+#[test]
+fn a_dry_run_tells_what_the_real_run_does() {
+    let model = tiny();
+    let (path, out) = (model.argument(), text(&model.beside("out")));
+    let rules = model.beside("recipe.toml");
+    std::fs::write(&rules, "rules = ['*.v_proj=6', 'embed_tokens=float16']\n").unwrap();
+    let rules = text(&rules);
+    let more = ["--rule", "layers.-1.*=mxfp8", "--rules", &rules];
+    let wrong = quantising(&path, &out, &[&more[..], &["--dry-run"]].concat());
+    failed(
+        &kiln(&wrong),
+        2,
+        &["rule \"layers.-1.*=mxfp8\"", "matches no layer"],
+    );
+    let more = ["--rule", "layers.{-1}.*=mxfp8", "--rules", &rules];
+    let arguments = quantising(&path, &out, &more);
+    let table = kiln(&[&arguments[..], &["--dry-run"]].concat());
+    succeeded(&table);
+    let plan = json(&kiln(&[&arguments[..], &["--dry-run", "--json"]].concat()));
+    assert_eq!(model.names(), ["model", "recipe.toml"]);
+    let expected = [
+        "tensors",
+        "parameters",
+        "bytes",
+        "bits_per_weight",
+        "memory_bytes",
+        "notes",
+    ];
+    assert_eq!(keys(&plan), expected);
+    let report = json(&kiln(&[&arguments[..], &["--json"]].concat()));
+    for key in ["parameters", "bytes", "bits_per_weight", "notes"] {
+        assert_eq!(plan[key], report[key], "{key}");
+    }
+    let lines: Vec<String> = stdout(&table).lines().map(str::to_owned).collect();
+    let tensors = plan["tensors"].as_array().unwrap();
+    for (tensor, line) in tensors.iter().zip(&lines[1..]) {
+        for key in ["source", "name", "rule"] {
+            assert!(line.contains(tensor[key].as_str().unwrap_or("")), "{line}");
+        }
+        assert!(line.contains(&tensor["bytes"].to_string()), "{line}");
+    }
+    let of = |name: &str| {
+        tensors
+            .iter()
+            .find(|tensor| tensor["name"] == name)
+            .unwrap()
+    };
+    let embedding = of("model.embed_tokens.weight");
+    assert_eq!(
+        (&embedding["kind"], &embedding["bits"]),
+        (&"F16".into(), &json!(null))
+    );
+    assert_eq!(embedding["rule"], "embed_tokens=float16");
+    let v = of("model.layers.0.self_attn.v_proj.weight");
+    assert_eq!(
+        (&v["kind"], &v["bits"], &v["group"]),
+        (&"affine".into(), &json!(6), &json!(32))
+    );
+    assert!(lines.last().unwrap().contains("of memory"), "{lines:?}");
+}
+
+#[test]
+fn quantised_directories_are_sources_too() {
+    let model = tiny();
+    let (path, mixed) = (model.argument(), text(&model.beside("mixed")));
+    succeeded(&kiln(&quantising(
+        &path,
+        &mixed,
+        &["--quant-predicate", "mixed_3_6"],
+    )));
+    let (kept, plain) = (text(&model.beside("kept")), text(&model.beside("plain")));
+    succeeded(&kiln(&["convert", &mixed, "--out", &kept]));
+    assert_eq!(tokens(&kept), tokens(&mixed));
+    let output = kiln(&["convert", &mixed, "--out", &plain, "-d"]);
+    succeeded(&output);
+    assert!(
+        stderr(&output).contains("dequantised to float32"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(tokens(&plain), tokens(&mixed));
+    let again = text(&model.beside("again"));
+    let output = kiln(&quantising(&mixed, &again, &["--q-bits", "8"]));
+    succeeded(&output);
+    assert!(
+        stderr(&output).contains("requantised to q8g32-f32"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_target_is_reached_or_refused() {
+    let model = tiny();
+    let (path, out) = (model.argument(), text(&model.beside("out")));
+    let report = json(&kiln(&quantising(
+        &path,
+        &out,
+        &["--target-bpw", "6.5", "--json"],
+    )));
+    let reached = report["bits_per_weight"].as_f64().unwrap();
+    assert!((6.0..=6.5).contains(&reached), "{reached}");
+    let refused = kiln(&quantising(&path, &out, &["--force", "--target-bpw", "1"]));
+    failed(&refused, 2, &["1 bits per weight cannot be reached"]);
 }
 
 #[test]

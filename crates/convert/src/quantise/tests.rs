@@ -3,6 +3,7 @@
 use super::*;
 use kiln_array::Scales;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 const BYTES: &[u8] = include_bytes!("../../tests/golden/quantise.bin");
 
@@ -55,6 +56,53 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
         return Some(ours.len().min(theirs.len()));
     }
     ours.iter().zip(theirs).position(|(a, b)| a != b)
+}
+
+#[test]
+fn dequantised_weights_have_the_bytes_of_mlx() {
+    let golden = manifest();
+    let k = number(&golden["k"]);
+    for case in golden["cases"].as_array().unwrap() {
+        let format = format(case);
+        let planes = ["codes", "scales", "biases"].map(|plane| range(&case[plane]));
+        let mut values = vec![0.0; planes[0].len() * 8 / format.bits()];
+        assert!(dequantise(format, planes, k, &mut values));
+        let mut hash = Sha256::new();
+        for value in values {
+            let value = if value.is_nan() { f32::NAN } else { value };
+            hash.update(value.to_le_bytes());
+        }
+        let hash: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let name = &case["dtype"];
+        assert_eq!(
+            hash,
+            case["dequantised"].as_str().unwrap(),
+            "{format} from {name}"
+        );
+    }
+}
+
+#[test]
+fn planes_of_another_length_are_not_dequantised() {
+    let format = Format::affine(4, 32, DType::F16).unwrap();
+    let made = quantise(&[0.5; 64], 64, format, DType::F16).unwrap();
+    let planes = [&made.codes[..], &made.scales, &made.biases];
+    let mut values = [9.0; 64];
+    for short in 0..3 {
+        let mut planes = planes;
+        planes[short] = &planes[short][1..];
+        assert!(!dequantise(format, planes, 64, &mut values));
+    }
+    assert!(!dequantise(format, planes, 64, &mut values[1..]));
+    assert!(!dequantise(format, planes, 48, &mut [9.0; 48]));
+    assert!(!dequantise(format, planes, 0, &mut values));
+    assert_eq!(values, [9.0; 64]);
+    assert!(dequantise(format, planes, 64, &mut values));
+    assert_eq!(values, [0.5; 64]);
 }
 
 #[test]

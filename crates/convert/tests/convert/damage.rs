@@ -47,6 +47,25 @@ fn no_damaged_configuration_panics() {
 }
 
 #[test]
+fn no_damaged_quantised_configuration_panics() {
+    let (place, _) = crate::packed::packed(&crate::packed::mixed(), DType::F16);
+    let mut config = json_of(&place.source().join("config.json"));
+    config
+        .as_object_mut()
+        .unwrap()
+        .shift_remove("quantization_config");
+    let text = config.to_string();
+    place.put("config.json", &text);
+    let file = place.source().join("config.json");
+    let begun = begun(&place, &place.source(), &file, usize::MAX);
+    assert!(
+        begun > 0 && begun < 2 * text.len(),
+        "{begun} of {}",
+        text.len()
+    );
+}
+
+#[test]
 fn no_damaged_gguf_header_panics() {
     let (place, path) = crate::gguf::place(|_| {});
     let header = 3000;

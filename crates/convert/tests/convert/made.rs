@@ -1,8 +1,8 @@
 //! Checkpoints made up for tests, and what is needed to convert and read them.
 
 use half::{bf16, f16};
-use kiln_array::DType;
-use kiln_convert::{Options, Report, Result, convert};
+use kiln_array::{DType, Format};
+use kiln_convert::{Options, Plan, Report, Result, convert, plan};
 use kiln_formats::gguf::dequantise;
 use kiln_formats::safetensors::{self, Declared, Writer};
 use kiln_formats::{Bytes, Checkpoint, Type};
@@ -43,9 +43,14 @@ pub(crate) fn config() -> Value {
 
 /// The model's tensors without a head: names and shapes.
 pub(crate) fn tensors() -> Vec<(String, Vec<usize>)> {
+    tensors_of(LAYERS)
+}
+
+/// The tensors of a model with so many layers.
+pub(crate) fn tensors_of(layers: usize) -> Vec<(String, Vec<usize>)> {
     let mut all = vec![("model.embed_tokens.weight".to_owned(), vec![VOCAB, HIDDEN])];
     let (query, pair) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         for (name, shape) in [
             ("self_attn.q_proj", vec![query, HIDDEN]),
             ("self_attn.k_proj", vec![pair, HIDDEN]),
@@ -135,6 +140,12 @@ impl Place {
         convert(source, &self.destination(), options, &open, go_on)
     }
 
+    /// What would become of the source.
+    pub(crate) fn plan(&self, options: &Options) -> Result<Plan> {
+        let go_on = &mut |_: &kiln_convert::Progress<'_>| ControlFlow::Continue(());
+        plan(&self.source(), options, &open, go_on)
+    }
+
     /// The error of a conversion, which must leave nothing behind.
     pub(crate) fn refused(&self, options: &Options) -> String {
         let before = self.names();
@@ -176,11 +187,15 @@ pub(crate) fn safetensors_file(tensors: &[(String, Vec<usize>, Vec<u8>)], dtype:
 
 /// The model's tensors with their bytes in `dtype`.
 pub(crate) fn filled(dtype: DType) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    fill(tensors(), dtype)
+}
+
+fn fill(tensors: Vec<(String, Vec<usize>)>, dtype: DType) -> Vec<(String, Vec<usize>, Vec<u8>)> {
     let fill = |(name, shape): (String, Vec<usize>)| {
         let bytes = encode(&values(&name, shape.iter().product()), dtype);
         (name, shape, bytes)
     };
-    tensors().into_iter().map(fill).collect()
+    tensors.into_iter().map(fill).collect()
 }
 
 /// A Hugging Face directory with this configuration and weights of `dtype`.
@@ -193,6 +208,44 @@ pub(crate) fn hugging_face(config: &Value, dtype: DType) -> Place {
         safetensors_file(&filled(dtype), stored(dtype)),
     );
     place
+}
+
+/// A directory of a model with so many layers and a head of its own.
+pub(crate) fn with_layers(layers: usize, dtype: DType) -> Place {
+    let place = Place::new();
+    let mut config = config();
+    config["num_hidden_layers"] = layers.into();
+    config["tie_word_embeddings"] = false.into();
+    let mut all = tensors_of(layers);
+    all.push(("lm_head.weight".into(), vec![VOCAB, HIDDEN]));
+    place.put("config.json", config.to_string());
+    place.put("tokenizer.json", "{}");
+    let file = safetensors_file(&fill(all, dtype), stored(dtype));
+    place.put("model.safetensors", file);
+    place
+}
+
+/// The numbers that a quantised tensor stands for, or those of a plain one.
+pub(crate) fn numbers(checkpoint: &Checkpoint, layer: &str, format: Option<Format>) -> Vec<f32> {
+    let Some(format) = format else {
+        return floats(checkpoint, &format!("{layer}.weight"));
+    };
+    let bytes = |plane: &str| {
+        let tensor = checkpoint.tensor(&format!("{layer}.{plane}"));
+        tensor.map_or(&[][..], |tensor| checkpoint.bytes(tensor))
+    };
+    let codes = checkpoint.tensor(&format!("{layer}.weight")).unwrap();
+    let [rows, words] = codes.shape[..] else {
+        panic!("{layer} is no matrix")
+    };
+    let k = words * 32 / format.bits();
+    let mut values = vec![0.0; rows * k];
+    let planes = [bytes("weight"), bytes("scales"), bytes("biases")];
+    assert!(
+        kiln_convert::dequantise(format, planes, k, &mut values),
+        "{layer}"
+    );
+    values
 }
 
 /// The values of a tensor that is not quantised.

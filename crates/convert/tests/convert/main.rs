@@ -6,4 +6,7 @@ mod directory;
 mod gguf;
 mod made;
 mod output;
+mod packed;
 mod refusals;
+mod rules;
+mod target;

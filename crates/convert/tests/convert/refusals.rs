@@ -146,11 +146,6 @@ fn what_is_not_a_plain_llama_is_refused() {
         let message = refused(|config| config[key] = value);
         assert!(message.contains(words), "{message}");
     }
-    let message = refused(|config| config["quantization"] = json!({"group_size": 64, "bits": 4}));
-    assert!(
-        message.contains("already quantised (group_size 64, bits 4)"),
-        "{message}"
-    );
 }
 
 #[test]

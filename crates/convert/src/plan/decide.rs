@@ -1,0 +1,204 @@
+//! Which rule decides on a tensor, and what happens to it then.
+
+use crate::config::Expected;
+use crate::plan::configured::alike;
+use crate::plan::packed::{self, Packed};
+use crate::plan::{Action, Job, element, layer};
+use crate::rules::{Origin, Rule, Target, wrong};
+use crate::source::Model;
+use crate::{Error, Options, Result};
+use kiln_array::{DType, Format};
+use kiln_formats::{BlockType, Type};
+
+/// What decisions are made from.
+pub(crate) struct Planner<'a> {
+    pub(crate) model: &'a Model,
+    pub(super) config: kiln_model::Config,
+    pub(crate) options: &'a Options,
+    pub(super) rules: Vec<Rule>,
+    pub(crate) layers: usize,
+}
+
+impl Planner<'_> {
+    pub(super) fn jobs(&self, expected: &[Expected]) -> Result<Vec<Job>> {
+        expected.iter().map(|expected| self.job(expected)).collect()
+    }
+
+    /// Finds the tensor, checks it, and decides what happens to it.
+    fn job(&self, expected: &Expected) -> Result<Job> {
+        let model = self.model;
+        let name = model.stored_name(&expected.name);
+        let invalid = |expected: String, found: String| {
+            Error::File(kiln_formats::Error::invalid(
+                &model.path,
+                Some(&name),
+                expected,
+                found,
+            ))
+        };
+        let Some(source) = model.checkpoint.tensor(&name) else {
+            return Err(invalid(
+                format!("this tensor, shape {:?}", expected.shape),
+                "none".into(),
+            ));
+        };
+        let packed = packed::find(model, &self.config, expected, source)?;
+        if packed.is_none() && source.shape != expected.shape {
+            let found = format!("{:?}", source.shape);
+            return Err(invalid(format!("shape {:?}", expected.shape), found));
+        }
+        if packed.is_none() && !model.can_read(source.dtype) {
+            let path = model.checkpoint.path(source);
+            let what = format!("type {}", source.dtype);
+            return Err(kiln_formats::Error::unsupported(path, Some(&name), what).into());
+        }
+        let heads = model.interleaved_heads(expected);
+        let (rows, k) = match expected.shape[..] {
+            [rows, k] => (rows, k),
+            [rows] if heads.is_some() => (rows, 1),
+            _ => (1, expected.shape.iter().product()),
+        };
+        let path = layer(&expected.name);
+        let rule = expected.is_matrix().then(|| self.first(path)).flatten();
+        let mut job = Job {
+            source: source.clone(),
+            packed,
+            name: expected.name.clone(),
+            shape: expected.shape.clone(),
+            rows,
+            k,
+            heads,
+            action: Action::Copy,
+            rule,
+            measured: None,
+        };
+        job.action = self.action(&job)?;
+        Ok(job)
+    }
+
+    /// The first rule about the layer at `path`.
+    fn first(&self, path: &str) -> Option<usize> {
+        self.rules
+            .iter()
+            .position(|rule| rule.matches(path, self.layers))
+    }
+
+    /// Every rule of the user's must decide on something.
+    pub(super) fn check_rules(&self, jobs: &[Job]) -> Result<()> {
+        for (number, rule) in self.rules.iter().enumerate() {
+            let decides = jobs.iter().any(|job| job.rule == Some(number));
+            if decides || rule.origin != Origin::User {
+                continue;
+            }
+            let about =
+                |job: &&Job| job.rule.is_some() && rule.matches(layer(&job.name), self.layers);
+            let earlier = jobs.iter().find(about).and_then(|job| job.rule);
+            let why = match earlier.and_then(|earlier| self.rules.get(earlier)) {
+                Some(earlier) => format!(
+                    "it decides nothing: the first rule that matches counts, and {earlier:?} comes \
+                     before it for every layer",
+                    earlier = earlier.to_string()
+                ),
+                None => format!(
+                    "it matches no layer of this model; its layers are named as \
+                     model.layers.0.self_attn.q_proj to {} and {}, and only those with a matrix \
+                     have rules",
+                    self.layers.saturating_sub(1),
+                    jobs.iter()
+                        .filter(|job| job.shape.len() == 2 && !job.name.contains(".layers."))
+                        .map(|job| layer(&job.name))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
+            };
+            return Err(wrong(&rule.to_string(), why));
+        }
+        Ok(())
+    }
+
+    /// The dtype of weights that are not quantised, where no rule names one.
+    pub(crate) fn dtype(&self, job: &Job) -> DType {
+        let packed = job
+            .packed
+            .as_ref()
+            .map(|packed| packed.format.dequantised());
+        let named = self.options.dtype.or(self.model.dtype);
+        named
+            .or(packed)
+            .or(element(job.source.dtype))
+            .unwrap_or(DType::F16)
+    }
+
+    fn action(&self, job: &Job) -> Result<Action> {
+        let own = self.dtype(job);
+        let target = job
+            .rule
+            .and_then(|rule| self.rules.get(rule))
+            .map(|rule| (rule, rule.target));
+        match target {
+            Some((rule, Target::Quantised(quantise))) => {
+                let format = quantise.format(own)?;
+                self.check_group(job, format, &rule.to_string())?;
+                match &job.packed {
+                    Some(packed) if alike(packed.format, format) => Ok(Action::Keep(format)),
+                    _ => Ok(Action::Quantise(format, own)),
+                }
+            }
+            Some((_, Target::Float(dtype))) => Ok(as_floats(job, dtype.unwrap_or(own))),
+            None => self.kept(job, own),
+        }
+    }
+
+    /// What happens where no rule says anything: nothing, if possible.
+    fn kept(&self, job: &Job, dtype: DType) -> Result<Action> {
+        let affine = |bits, group, dtype| {
+            Format::affine(bits, group, dtype).map_err(|error| Error::Options(error.to_string()))
+        };
+        if let Some(Packed { format, .. }) = job.packed {
+            return match (format.has_biases(), self.options.dtype) {
+                (true, Some(dtype)) => {
+                    Ok(Action::Keep(affine(format.bits(), format.group(), dtype)?))
+                }
+                _ => Ok(Action::Keep(format)),
+            };
+        }
+        if let (None, [_, _], Some(bits)) = (
+            self.options.dtype,
+            &job.shape[..],
+            exact_bits(job.source.dtype),
+        ) {
+            return Ok(Action::Repack(affine(bits, 32, DType::F16)?));
+        }
+        Ok(as_floats(job, dtype))
+    }
+
+    pub(crate) fn check_group(&self, job: &Job, format: Format, rule: &str) -> Result<()> {
+        if job.k.is_multiple_of(format.group()) {
+            return Ok(());
+        }
+        Err(Error::Group {
+            path: self.model.path.clone(),
+            tensor: job.name.clone(),
+            group: format.group(),
+            k: job.k,
+            rule: rule.to_owned(),
+        })
+    }
+}
+
+fn as_floats(job: &Job, dtype: DType) -> Action {
+    if job.packed.is_none() && element(job.source.dtype) == Some(dtype) {
+        Action::Copy
+    } else {
+        Action::Cast(dtype)
+    }
+}
+
+/// The bits of the affine format that holds a block type exactly.
+pub(super) fn exact_bits(dtype: Type) -> Option<usize> {
+    match dtype {
+        Type::Gguf(BlockType::Q4_0 | BlockType::Q4_1) => Some(4),
+        Type::Gguf(BlockType::Q8_0) => Some(8),
+        _ => None,
+    }
+}

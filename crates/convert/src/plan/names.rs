@@ -1,0 +1,142 @@
+//! Whether the checkpoint holds the model's tensors and no others.
+
+use crate::config::{EMBEDDING, Expected, HEAD, Llama};
+use crate::plan::layer;
+use crate::source::{Model, Naming};
+use crate::{Result, gguf};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Keeps the list of expected tensors in proportion to the file.
+pub(super) fn check_layers(model: &Model, llama: &Llama) -> Result<()> {
+    let most = model.checkpoint.len();
+    if llama.layers <= most {
+        return Ok(());
+    }
+    let found = format!("{most} tensors in all");
+    let expected = format!("the tensors of {} layers", llama.layers);
+    Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
+}
+
+/// Decides by bytes whether the head is the embedding; the result is what the configuration then
+/// says. Gives the head that is to be converted, if there is one.
+pub(super) fn head(model: &mut Model, llama: &Llama) -> Result<Option<Expected>> {
+    let checkpoint = &model.checkpoint;
+    // A quantised one is its codes, scales and biases.
+    let planes = |name: &str| {
+        let path = layer(name).to_owned();
+        ["weight", "scales", "biases"].map(|plane| {
+            let tensor = checkpoint.tensor(&format!("{path}.{plane}"));
+            tensor.map(|tensor| (tensor.dtype, &tensor.shape, checkpoint.bytes(tensor)))
+        })
+    };
+    let head = planes(&model.stored_name(HEAD));
+    let embedding = planes(&model.stored_name(EMBEDDING));
+    let same = head[0].is_some() && head == embedding;
+    let has_head = head[0].is_some();
+    let (tied, note) = match (has_head, llama.tied) {
+        (true, _) if same => (
+            true,
+            Some("the head equals the embedding: stored once, tied"),
+        ),
+        (true, Some(true)) => (
+            false,
+            Some("the head differs from the embedding though config.json says tied: untied"),
+        ),
+        (true, _) => (false, None),
+        (false, Some(false)) => (false, None),
+        (false, _) => (true, None),
+    };
+    model.notes.extend(note.map(str::to_owned));
+    model
+        .config
+        .insert("tie_word_embeddings".into(), tied.into());
+    Ok((!tied).then(|| llama.head()))
+}
+
+/// Every tensor of the checkpoint has a place in the model, or is known to be of no use.
+pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()> {
+    let known: BTreeSet<String> = expected
+        .iter()
+        .map(|expected| model.stored_name(&expected.name))
+        .chain([model.stored_name(HEAD)])
+        .collect();
+    let planes = match model.config.get("quantization") {
+        Some(Value::Object(_)) => planes(model, expected),
+        _ => BTreeSet::new(),
+    };
+    let mut unmapped = Vec::new();
+    let mut dropped = 0;
+    for tensor in &model.checkpoint {
+        let name = &tensor.name;
+        if known.contains(name) || planes.contains(name) {
+            continue;
+        }
+        let computed = match model.naming {
+            Naming::HuggingFace => name.ends_with(".rotary_emb.inv_freq"),
+            Naming::Gguf => name == gguf::FACTORS,
+        };
+        if computed {
+            dropped += 1
+        } else {
+            unmapped.push(name.as_str())
+        }
+    }
+    if dropped > 0 {
+        model.notes.push(format!(
+            "{} with rope frequencies left out",
+            tensors(dropped)
+        ));
+    }
+    if unmapped.is_empty() {
+        return Ok(());
+    }
+    let first = unmapped[..unmapped.len().min(5)].join(", ");
+    let found = match kind(&unmapped) {
+        Some(kind) => format!(
+            "{} besides, as {kind} has: {first}",
+            tensors(unmapped.len())
+        ),
+        None => format!("{} besides: {first}", tensors(unmapped.len())),
+    };
+    let expected = "only the tensors of a Llama model";
+    Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
+}
+
+/// The names of scales and biases that quantised layers may have.
+fn planes(model: &Model, expected: &[Expected]) -> BTreeSet<String> {
+    let matrices = expected.iter().filter(|expected| expected.is_matrix());
+    let names = matrices.map(|expected| expected.name.as_str());
+    let planes = |name: &str| {
+        let stored = model.stored_name(name);
+        ["scales", "biases"].map(|plane| format!("{}.{plane}", layer(&stored)))
+    };
+    names.chain([HEAD]).flat_map(planes).collect()
+}
+
+pub(super) fn tensors(count: usize) -> String {
+    if count == 1 {
+        "1 tensor".into()
+    } else {
+        format!("{count} tensors")
+    }
+}
+
+/// What kind of checkpoint has tensors of such names.
+fn kind(names: &[&str]) -> Option<&'static str> {
+    let kinds = [
+        (".qweight", "a GPTQ or AWQ checkpoint"),
+        (".qzeros", "a GPTQ or AWQ checkpoint"),
+        (".scales", "a quantised checkpoint"),
+        (".weight_scale", "an FP8 or compressed checkpoint"),
+        (".weight_packed", "a compressed checkpoint"),
+        ("lora_", "a LoRA adapter"),
+        ("vision", "a model with a vision tower"),
+        ("experts.", "a mixture of experts"),
+        ("_exps.", "a mixture of experts"),
+    ];
+    kinds
+        .into_iter()
+        .find(|(part, _)| names.iter().any(|name| name.contains(part)))
+        .map(|(_, kind)| kind)
+}

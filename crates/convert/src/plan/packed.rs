@@ -1,0 +1,125 @@
+//! Layers of the source that MLX has quantised.
+
+use crate::Result;
+use crate::config::Expected;
+use crate::plan::{element, layer};
+use crate::source::Model;
+use kiln_array::{DType, Format};
+use kiln_formats::{Checkpoint, Error, Tensor, Type};
+use kiln_model::Config;
+
+/// MLX's planes beside the codes.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    pub(crate) format: Format,
+    pub(crate) scales: Tensor,
+    pub(crate) biases: Option<Tensor>,
+}
+
+/// The planes that belong to `codes`, if they are codes, checked against the configuration.
+pub(super) fn find(
+    model: &Model,
+    config: &Config,
+    expected: &Expected,
+    codes: &Tensor,
+) -> Result<Option<Packed>> {
+    let checkpoint = &model.checkpoint;
+    let plane = |name: &str| checkpoint.tensor(&format!("{}.{name}", layer(&codes.name)));
+    let (&[rows, k], Some(quantization), Some(scales)) =
+        (&expected.shape[..], &config.quantization, plane("scales"))
+    else {
+        return Ok(None);
+    };
+    let dtype = element(scales.dtype).unwrap_or(DType::BF16);
+    let format = quantization
+        .format(config, layer(&expected.name), dtype)
+        .map_err(Box::new)?;
+    let packed = Packed {
+        format,
+        scales: scales.clone(),
+        biases: plane("biases").cloned(),
+    };
+    check_planes(model, codes, &packed, rows, k)?;
+    Ok(Some(packed))
+}
+
+/// Dtypes and shapes are those of `rows` rows of `k` weights.
+fn check_planes(
+    model: &Model,
+    codes: &Tensor,
+    packed: &Packed,
+    rows: usize,
+    k: usize,
+) -> Result<()> {
+    let checkpoint = &model.checkpoint;
+    let Packed {
+        format,
+        scales,
+        biases,
+    } = packed;
+    if !k.is_multiple_of(format.group()) {
+        let groups = format!("rows of whole groups of {}", format.group());
+        return Err(wrong(checkpoint, codes, groups, format!("rows of {k}")).into());
+    }
+    let groups = [rows, k / format.group()];
+    let words = [rows, k * format.bits() / 32];
+    check(
+        checkpoint,
+        codes,
+        "U32",
+        words,
+        *format,
+        codes.dtype == Type::U32,
+    )?;
+    if !format.has_biases() {
+        let bytes = matches!(scales.dtype, Type::U8 | Type::F8E8M0 | Type::F8E4M3);
+        check(checkpoint, scales, "U8", groups, *format, bytes)?;
+        if let Some(biases) = biases {
+            let expected = format!("no biases beside {format}");
+            return Err(wrong(checkpoint, biases, expected, "some".into()).into());
+        }
+    } else {
+        let floats = element(scales.dtype).is_some();
+        check(checkpoint, scales, "floats", groups, *format, floats)?;
+        let Some(biases) = biases else {
+            let name = format!("{}.biases", layer(&codes.name));
+            let expected = "biases beside the scales";
+            return Err(Error::invalid(&model.path, Some(&name), expected, "none").into());
+        };
+        let same = biases.dtype == scales.dtype;
+        check(
+            checkpoint,
+            biases,
+            &scales.dtype.to_string(),
+            groups,
+            *format,
+            same,
+        )?;
+    }
+    Ok(())
+}
+
+fn check(
+    checkpoint: &Checkpoint,
+    plane: &Tensor,
+    dtype: &str,
+    shape: [usize; 2],
+    format: Format,
+    dtype_fits: bool,
+) -> Result<()> {
+    if dtype_fits && plane.shape == shape {
+        return Ok(());
+    }
+    let found = format!("{} {:?}", plane.dtype, plane.shape);
+    Err(wrong(
+        checkpoint,
+        plane,
+        format!("{dtype} {shape:?} for {format}"),
+        found,
+    )
+    .into())
+}
+
+fn wrong(checkpoint: &Checkpoint, plane: &Tensor, expected: String, found: String) -> Error {
+    Error::invalid(checkpoint.path(plane), Some(&plane.name), expected, found)
+}
