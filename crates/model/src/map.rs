@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// A file's contents, mapped: pages are read when they are first touched. An empty file is empty
 /// bytes.
 ///
-/// Do not change the file while a model made from it lives: its weights would change with it.
+/// Do not change the file while a model made from it lives, or a GPU that ran one: its weights would
+/// change with it.
 #[allow(unsafe_code)]
 pub fn map(path: &Path) -> io::Result<Bytes> {
     let mut file = File::open(path)?;

@@ -1,6 +1,8 @@
 //! One draw from weights: the inverse of their running sum, in id order.
 //!
-//! The sums are defined down to the last bit, so that a device can make the same choice:
+//! The sums are defined down to the last bit, so that every machine makes the same choice. A GPU
+//! that draws by itself adds up in an order of its own, and may draw a neighbour where `u` falls
+//! on the border of two ids:
 //!
 //! 1. the ids are cut into blocks of 256, the last one filled up with zero weights;
 //! 2. a block's sum is a tree: 128 sums of weights that are 128 apart, then 64 that are 64 apart,
