@@ -110,7 +110,7 @@ pub(super) fn floats_at(values: &[f32], at: usize) -> __m256 {
     unsafe { _mm256_loadu_ps(eight.as_ptr()) }
 }
 
-/// The scales and biases of a block of rows as f32, each with a margin of eight.
+/// The scales and biases of a block of rows as f32, each with a margin of sixteen.
 #[derive(Clone, Copy)]
 pub(super) struct Groups<'a> {
     /// How many a row has.
@@ -118,9 +118,9 @@ pub(super) struct Groups<'a> {
     /// The scales of all rows.
     pub(super) scales: &'a [f32],
     /// The biases; nothing for formats without.
-    biases: &'a [f32],
+    pub(super) biases: &'a [f32],
     /// The sums of the vector that they meet.
-    sums: &'a [f32],
+    pub(super) sums: &'a [f32],
 }
 
 /// Widens what `rows` rows of `w` have, into `room`.
@@ -135,7 +135,7 @@ pub(super) fn groups<'a>(
 ) -> Groups<'a> {
     let count = w.k / format.group();
     let bytes = rows * format.scale_row(w.k);
-    let (scales, biases) = room.split_at_mut(rows * count + 8);
+    let (scales, biases) = room.split_at_mut(rows * count + 16);
     widen_scales(format, &w.scales[..bytes], scales);
     if !format.has_biases() {
         return Groups {

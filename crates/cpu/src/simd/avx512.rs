@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx2;
-use super::avx2_scales::{AHEAD, Groups, bias_sum, fetch_ahead, groups};
+use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
 use super::{Isa, Order, Tile, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
@@ -142,6 +142,21 @@ fn piece<const BITS: u32, const STEPS: usize, const VALUES: u8>(
     _mm512_add_ps(partial[0], partial[1])
 }
 
+/// Rows of codes, and what they meet.
+#[derive(Clone, Copy)]
+struct Rows<'a, const STEPS: usize> {
+    data: &'a [u8],
+    /// Bytes of a row.
+    bytes: usize,
+    x: &'a [[[f32; 16]; STEPS]],
+    groups: Groups<'a>,
+    table: __m512,
+    /// Lane j of a piece's products belongs to its group `j >> shift`.
+    shift: u32,
+    /// That group of each lane.
+    spread: __m512i,
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
 fn lanes<const BITS: u32, const STEPS: usize, const VALUES: u8>(
@@ -151,46 +166,101 @@ fn lanes<const BITS: u32, const STEPS: usize, const VALUES: u8>(
     groups: Groups<'_>,
     out: &mut [f32],
 ) {
-    let bytes = format.code_row(w.k);
-    let table = floats(&values(format));
-    // Lane j of a piece belongs to its group j / lanes per group, a power of two.
     let shift = (format.group() / STEPS).ilog2();
     let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let spread = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift as i32));
-    let per_piece = (16usize >> shift).max(1);
-    let (x, _) = x.as_chunks::<16>();
-    let (x, _) = x.as_chunks::<STEPS>();
-    for i in 0..out.len() {
-        let row = &w.data[i * bytes..(i + 1) * bytes];
-        let scales = &groups.scales[i * groups.count..(i + 1) * groups.count];
-        let (pieces, rest) = row.as_chunks::<64>();
-        let x = &x[..bytes.div_ceil(64)];
-        let mut sum = _mm512_setzero_ps();
-        for number in 0..pieces.len() {
-            fetch_ahead(&pieces[number], AHEAD);
-            let first = (number * 16) >> shift;
-            let scale = first_floats(&scales[first..first + per_piece]);
-            let scale = _mm512_permutexvar_ps(spread, scale);
-            let product = piece::<BITS, STEPS, VALUES>(codes(&pieces[number]), &x[number], table);
-            sum = _mm512_fmadd_ps(scale, product, sum);
+    let bytes = format.code_row(w.k);
+    let rows = Rows {
+        data: w.data,
+        bytes,
+        x: &x.as_chunks::<16>().0.as_chunks::<STEPS>().0[..bytes.div_ceil(64)],
+        groups,
+        table: floats(&values(format)),
+        shift,
+        spread: _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift as i32)),
+    };
+    for (number, four) in out.chunks_mut(4).enumerate() {
+        let mut sums = [_mm512_setzero_ps(); 4];
+        for i in 0..four.len() {
+            sums[i] = row::<BITS, STEPS, VALUES>(&rows, 4 * number + i);
         }
-        if !rest.is_empty() {
-            let first = (pieces.len() * 16) >> shift;
-            let scale = _mm512_permutexvar_ps(spread, first_floats(&scales[first..]));
-            let product = piece::<BITS, STEPS, VALUES>(codes(rest), &x[pieces.len()], table);
-            sum = _mm512_fmadd_ps(scale, product, sum);
-        }
-        out[i] = total(sum, bias_sum(groups, i));
+        four.copy_from_slice(&totals(sums)[..four.len()]);
     }
 }
 
-/// The sum of sixteen lanes and eight.
+/// The inner product of row `i` with the vector, as sixteen numbers to be added up.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-pub(super) fn total(sixteen: __m512, eight: __m256) -> f32 {
-    let low = _mm512_castps512_ps256(sixteen);
-    let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(sixteen, sixteen));
-    avx2::total(_mm256_add_ps(_mm256_add_ps(low, high), eight))
+fn row<const BITS: u32, const STEPS: usize, const VALUES: u8>(
+    rows: &Rows<'_, STEPS>,
+    i: usize,
+) -> __m512 {
+    let Rows {
+        x, groups, table, ..
+    } = *rows;
+    let (pieces, rest) = rows.data[i * rows.bytes..(i + 1) * rows.bytes].as_chunks::<64>();
+    let scales = &groups.scales[i * groups.count..];
+    let mut sum = bias_sums(groups, i);
+    for number in 0..pieces.len() {
+        fetch_ahead(&pieces[number], AHEAD);
+        let first = (number * 16) >> rows.shift;
+        // Lanes whose groups are another piece's or row's are not looked at.
+        let scale = _mm512_permutexvar_ps(rows.spread, floats_at(scales, first));
+        let product = piece::<BITS, STEPS, VALUES>(codes(&pieces[number]), &x[number], table);
+        sum = _mm512_fmadd_ps(scale, product, sum);
+    }
+    if !rest.is_empty() {
+        let first = (pieces.len() * 16) >> rows.shift;
+        let scale = first_floats(&scales[first..groups.count]);
+        let scale = _mm512_permutexvar_ps(rows.spread, scale);
+        let product = piece::<BITS, STEPS, VALUES>(codes(rest), &x[pieces.len()], table);
+        sum = _mm512_fmadd_ps(scale, product, sum);
+    }
+    sum
+}
+
+/// `bias · sum` of row `i`'s groups, as sixteen numbers to be added up.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn bias_sums(groups: Groups<'_>, i: usize) -> __m512 {
+    let mut sum = _mm512_setzero_ps();
+    if groups.biases.is_empty() {
+        return sum;
+    }
+    let biases = &groups.biases[i * groups.count..(i + 1) * groups.count];
+    for (biases, sums) in biases.chunks(16).zip(groups.sums.chunks(16)) {
+        let sums = first_floats(&sums[..biases.len()]);
+        sum = _mm512_fmadd_ps(first_floats(biases), sums, sum);
+    }
+    sum
+}
+
+/// Sixteen of `values` from number `at` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn floats_at(values: &[f32], at: usize) -> __m512 {
+    let sixteen = &values[at..at + 16];
+    // SAFETY: sixteen floats.
+    unsafe { _mm512_loadu_ps(sixteen.as_ptr()) }
+}
+
+/// The sums over sixteen lanes of four vectors.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn totals([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    // Now lanes 0 and 2 of each four are of the first vector, 1 and 3 of the second.
+    let low = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+    let high = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+    let fours = _mm512_add_ps(low, high);
+    let low = _mm512_castps512_ps256(fours);
+    let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b1110>(fours, fours));
+    let two = _mm256_add_ps(low, high);
+    let one = _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps::<1>(two));
+    let mut totals = [0.0; 4];
+    // SAFETY: room for four floats.
+    unsafe { _mm_storeu_ps(totals.as_mut_ptr(), one) };
+    totals
 }
 
 /// Rows and columns of a register tile.

@@ -7,8 +7,8 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx2_scales::{AHEAD, Groups, bias_sum, fetch_ahead, groups};
-use super::avx512::{self, codes, first_floats, total, values};
+use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
+use super::avx512::{self, bias_sums, codes, first_floats, floats_at, totals, values};
 use super::{Isa, Order, Vector, Weights};
 use kiln_array::{DType, Format, Mode};
 use std::arch::x86_64::*;
@@ -88,17 +88,33 @@ fn piece<const BITS: u32, const CODES: usize>(
     x: &[[f32; 16]; CODES],
     tables: [__m512i; 2],
 ) -> __m512 {
-    let mut partial = [_mm512_setzero_ps(); 2];
+    // Products take several cycles: two sums wait half as long.
+    let mut sums = [_mm512_setzero_ps(); 2];
     for code in 0..CODES {
-        let part = &mut partial[code % 2];
+        let sum = &mut sums[code % 2];
         let moved = _mm512_srl_epi16(lanes, _mm_cvtsi32_si128((code as u32 * BITS) as i32));
-        *part = products(*part, _mm512_permutexvar_epi16(moved, tables[0]), &x[code]);
+        *sum = products(*sum, _mm512_permutexvar_epi16(moved, tables[0]), &x[code]);
         if BITS == 8 {
             let moved = _mm512_srl_epi16(lanes, _mm_cvtsi32_si128((code as u32 * 8 + 4) as i32));
-            *part = products(*part, _mm512_permutexvar_epi16(moved, tables[1]), &x[code]);
+            *sum = products(*sum, _mm512_permutexvar_epi16(moved, tables[1]), &x[code]);
         }
     }
-    _mm512_add_ps(partial[0], partial[1])
+    _mm512_add_ps(sums[0], sums[1])
+}
+
+/// Rows of codes, and what they meet.
+#[derive(Clone, Copy)]
+struct Rows<'a, const CODES: usize> {
+    data: &'a [u8],
+    /// Bytes of a row.
+    bytes: usize,
+    x: &'a [[[f32; 16]; CODES]],
+    groups: Groups<'a>,
+    tables: [__m512i; 2],
+    /// Lane j of a piece's products belongs to its group `j >> shift`.
+    shift: u32,
+    /// That group of each lane.
+    spread: __m512i,
 }
 
 #[inline]
@@ -110,40 +126,54 @@ fn rows<const BITS: u32, const CODES: usize>(
     groups: Groups<'_>,
     out: &mut [f32],
 ) {
-    let bytes = format.code_row(w.k);
     let values: [f32; 16] = match format.mode() {
         // The low four bits of two codes tell only the first one apart.
         Mode::Affine => std::array::from_fn(|i| (i % (1 << BITS.min(4))) as f32),
         _ => values(format),
     };
-    let tables = [table(&values, 1.0), table(&values, 16.0)];
-    // Lane j of the products belongs to the piece's group j / lanes per group, a power of two.
     let shift = (format.group() / (2 * CODES)).ilog2();
     let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let spread = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift as i32));
-    let per_piece = (16usize >> shift).max(1);
-    let (x, _) = x.as_chunks::<16>();
-    let (x, _) = x.as_chunks::<CODES>();
-    for i in 0..out.len() {
-        let row = &w.data[i * bytes..(i + 1) * bytes];
-        let scales = &groups.scales[i * groups.count..(i + 1) * groups.count];
-        let (pieces, rest) = row.as_chunks::<64>();
-        let x = &x[..bytes.div_ceil(64)];
-        let mut sum = _mm512_setzero_ps();
-        for number in 0..pieces.len() {
-            fetch_ahead(&pieces[number], AHEAD);
-            let first = (number * 16) >> shift;
-            let scale = first_floats(&scales[first..first + per_piece]);
-            let scale = _mm512_permutexvar_ps(spread, scale);
-            let product = piece::<BITS, CODES>(codes(&pieces[number]), &x[number], tables);
-            sum = _mm512_fmadd_ps(scale, product, sum);
+    let bytes = format.code_row(w.k);
+    let rows = Rows {
+        data: w.data,
+        bytes,
+        x: &x.as_chunks::<16>().0.as_chunks::<CODES>().0[..bytes.div_ceil(64)],
+        groups,
+        tables: [table(&values, 1.0), table(&values, 16.0)],
+        shift,
+        spread: _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift as i32)),
+    };
+    for (number, four) in out.chunks_mut(4).enumerate() {
+        let mut sums = [_mm512_setzero_ps(); 4];
+        for i in 0..four.len() {
+            sums[i] = row::<BITS, CODES>(&rows, 4 * number + i);
         }
-        if !rest.is_empty() {
-            let first = (pieces.len() * 16) >> shift;
-            let scale = _mm512_permutexvar_ps(spread, first_floats(&scales[first..]));
-            let product = piece::<BITS, CODES>(codes(rest), &x[pieces.len()], tables);
-            sum = _mm512_fmadd_ps(scale, product, sum);
-        }
-        out[i] = total(sum, bias_sum(groups, i));
+        four.copy_from_slice(&totals(sums)[..four.len()]);
     }
+}
+
+/// The inner product of row `i` with the vector, as sixteen numbers to be added up.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn row<const BITS: u32, const CODES: usize>(rows: &Rows<'_, CODES>, i: usize) -> __m512 {
+    let Rows { x, groups, .. } = *rows;
+    let (pieces, rest) = rows.data[i * rows.bytes..(i + 1) * rows.bytes].as_chunks::<64>();
+    let scales = &groups.scales[i * groups.count..];
+    let mut sum = bias_sums(groups, i);
+    for number in 0..pieces.len() {
+        fetch_ahead(&pieces[number], AHEAD);
+        let first = (number * 16) >> rows.shift;
+        // Lanes whose groups are another piece's or row's are not looked at.
+        let scale = _mm512_permutexvar_ps(rows.spread, floats_at(scales, first));
+        let product = piece::<BITS, CODES>(codes(&pieces[number]), &x[number], rows.tables);
+        sum = _mm512_fmadd_ps(scale, product, sum);
+    }
+    if !rest.is_empty() {
+        let first = (pieces.len() * 16) >> rows.shift;
+        let scale = first_floats(&scales[first..groups.count]);
+        let scale = _mm512_permutexvar_ps(rows.spread, scale);
+        let product = piece::<BITS, CODES>(codes(rest), &x[pieces.len()], rows.tables);
+        sum = _mm512_fmadd_ps(scale, product, sum);
+    }
+    sum
 }
