@@ -23,6 +23,8 @@ mod directory;
 mod error;
 mod gguf;
 mod inspect;
+mod meta;
+mod names;
 mod options;
 mod output;
 mod plan;
@@ -32,6 +34,7 @@ mod recipes;
 mod rows;
 mod rules;
 mod source;
+mod stored;
 mod write;
 
 pub use error::{Error, Result};

@@ -14,12 +14,13 @@ use crate::config::{Config, Llama};
 use crate::options::dtype_name;
 use crate::rules::Rule;
 use crate::source::{Extra, Model};
+use crate::stored::Stored;
 use crate::write::Progress;
 use crate::{Open, Options, Result};
 use decide::exact_bits;
 use kiln_array::{DType, Format, Scales};
+use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
-use kiln_formats::{Checkpoint, Tensor, Type};
 use names::tensors;
 use packed::Packed;
 use std::collections::BTreeMap;
@@ -31,7 +32,6 @@ use std::path::PathBuf;
 pub struct Plan {
     /// What messages call the source.
     pub(crate) path: PathBuf,
-    pub(crate) checkpoint: Checkpoint,
     /// In the order in which they are written.
     pub(crate) jobs: Vec<Job>,
     pub(crate) rules: Vec<Rule>,
@@ -43,7 +43,7 @@ pub struct Plan {
 /// What happens to one tensor of the source.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    pub(crate) source: Tensor,
+    pub(crate) source: Stored,
     /// What else belongs to a quantised source, whose codes are `source`.
     pub(crate) packed: Option<Packed>,
     /// The name it is written under, quantised or not.
@@ -210,7 +210,6 @@ pub(crate) fn plan(
     configured::complete(&mut model.config, &jobs, &rules, options, dtype);
     let Model {
         path,
-        checkpoint,
         config,
         files,
         notes,
@@ -218,7 +217,6 @@ pub(crate) fn plan(
     } = model;
     Ok(Plan {
         path,
-        checkpoint,
         jobs,
         rules,
         config,

@@ -1,50 +1,28 @@
 //! A tensor's bytes in the source.
 
 use crate::plan::Job;
-use crate::rows::Planes;
+use crate::stored::Opened;
 use crate::{Open, Result};
-use kiln_formats::{Bytes, Checkpoint, Error, Tensor};
+use kiln_formats::Error;
 use std::path::Path;
 
-/// A tensor's files, opened anew for each tensor, so that what was read of one does not stay in
-/// memory.
-pub(crate) struct Read<'a> {
-    /// For the tensor, and where it is quantised its scales and biases.
-    parts: Vec<(&'a Path, &'a Tensor, Bytes)>,
+/// A tensor's contents; for one that MLX has quantised its codes, scales and biases. The files are
+/// opened anew for each tensor, so that what was read of one does not stay in memory.
+pub(crate) struct Planes<'a> {
+    pub(crate) stored: Opened<'a>,
+    pub(crate) scales: Option<Opened<'a>>,
+    pub(crate) biases: Option<Opened<'a>>,
 }
 
-impl<'a> Read<'a> {
-    pub(crate) fn new(
-        checkpoint: &'a Checkpoint,
-        job: &'a Job,
-        open: &Open<'_>,
-    ) -> Result<Read<'a>> {
+impl<'a> Planes<'a> {
+    pub(crate) fn open(job: &'a Job, open: &Open<'_>) -> Result<Planes<'a>> {
         let packed = job.packed.as_ref();
-        let planes = packed.map(|packed| [Some(&packed.scales), packed.biases.as_ref()]);
-        let planes = planes.into_iter().flatten().flatten();
-        let tensors = [&job.source].into_iter().chain(planes);
-        let part = |tensor| {
-            let path = checkpoint.path(tensor);
-            let bytes = open(path).map_err(|source| read_error(path, source))?;
-            Ok((path, tensor, bytes))
-        };
-        let parts = tensors.map(part).collect::<Result<_>>()?;
-        Ok(Read { parts })
-    }
-
-    pub(crate) fn planes(&self) -> Result<Planes<'_>> {
-        let plane = |number: usize| -> Result<&[u8]> {
-            let Some((path, tensor, bytes)) = self.parts.get(number) else {
-                return Ok(&[]);
-            };
-            let shorter = || read_error(path, std::io::Error::other("the file became shorter"));
-            let bytes = (**bytes).as_ref().get(tensor.range.clone());
-            Ok(bytes.ok_or_else(shorter)?)
-        };
+        let scales = packed.map(|packed| packed.scales.open(open));
+        let biases = packed.and_then(|packed| packed.biases.as_ref());
         Ok(Planes {
-            stored: plane(0)?,
-            scales: plane(1)?,
-            biases: plane(2)?,
+            stored: job.source.open(open)?,
+            scales: scales.transpose()?,
+            biases: biases.map(|biases| biases.open(open)).transpose()?,
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::plan::{Action, Job};
 use crate::quantise::{self, QuantiseError, Quantised};
+use crate::read::Planes;
+use crate::stored::Opened;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use kiln_array::{DType, Format};
@@ -14,19 +16,11 @@ use std::path::Path;
 /// Elements that one thread takes at a time: 1 MB of f32.
 const BLOCK: usize = 1 << 18;
 
-/// A tensor's bytes in the source; for one that MLX has quantised its codes, scales and biases.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Planes<'a> {
-    pub(crate) stored: &'a [u8],
-    pub(crate) scales: &'a [u8],
-    pub(crate) biases: &'a [u8],
-}
-
 /// Converts a tensor. `emit` gets the rows' bytes or codes in order. The scales and biases come
 /// last, as a whole. `path` is for messages.
 pub(crate) fn convert(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     path: &Path,
     emit: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<(Vec<u8>, Vec<u8>)> {
@@ -46,7 +40,7 @@ pub(crate) fn convert(
 /// is what the weights are rounded to first.
 pub(crate) fn errors(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     path: &Path,
     formats: &[Format],
     dtype: DType,
@@ -173,7 +167,7 @@ impl Fault {
             },
             Fault::Length => {
                 let expected = format!("{} rows of {}", job.rows, job.k);
-                let found = format!("{} bytes", job.source.range.len());
+                let found = format!("{} bytes", job.source.bytes());
                 kiln_formats::Error::invalid(&path, Some(&tensor), expected, found).into()
             }
         }
@@ -183,7 +177,7 @@ impl Fault {
 /// Converts these rows. Without quantisation, the bytes are in `codes`.
 fn convert_rows(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Quantised, Fault> {
     let plain = |codes| Quantised {
@@ -217,7 +211,7 @@ fn quantised(
 /// Codes as they are; scales and biases too, if their dtype stays.
 fn keep(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
     format: Format,
 ) -> std::result::Result<Quantised, Fault> {
@@ -243,22 +237,21 @@ type PackedRows<'a> = (Format, [Cow<'a, [u8]>; 3]);
 /// These rows of a source that MLX has quantised.
 fn packed_rows<'a>(
     job: &Job,
-    planes: Planes<'a>,
+    planes: &'a Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<PackedRows<'a>, Fault> {
     let packed = job.packed.as_ref().ok_or(Fault::Length)?;
     let format = packed.format;
-    let plane = |bytes, size| in_order(job, bytes, size, rows.clone()).ok_or(Fault::Length);
-    let scale = format.scale_row(job.k);
-    let bias = if format.has_biases() { scale } else { 0 };
-    Ok((
-        format,
-        [
-            plane(planes.stored, format.code_row(job.k))?,
-            plane(planes.scales, scale)?,
-            plane(planes.biases, bias)?,
-        ],
-    ))
+    let plane = |plane: Option<&'a Opened<'_>>| match plane {
+        Some(plane) => in_order(job, plane, rows.clone()).ok_or(Fault::Length),
+        None => Ok(Cow::default()),
+    };
+    let planes = [
+        plane(Some(&planes.stored))?,
+        plane(planes.scales.as_ref())?,
+        plane(planes.biases.as_ref())?,
+    ];
+    Ok((format, planes))
 }
 
 /// Rows are counted from the tensor's first.
@@ -276,41 +269,30 @@ fn within_tensor(error: QuantiseError, start: usize) -> QuantiseError {
 /// The stored bytes of output rows `rows`.
 fn stored_rows<'a>(
     job: &Job,
-    planes: Planes<'a>,
+    planes: &'a Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Cow<'a, [u8]>, Fault> {
-    let size = job.source.dtype.bytes(&[job.k]);
-    size.and_then(|size| in_order(job, planes.stored, size, rows))
-        .ok_or(Fault::Length)
+    in_order(job, &planes.stored, rows).ok_or(Fault::Length)
 }
 
-/// Rows of `size` bytes: in place, or gathered where a head's rows are interleaved. `None` if the
-/// source is too short.
-fn in_order<'a>(
-    job: &Job,
-    stored: &'a [u8],
-    size: usize,
-    rows: Range<usize>,
-) -> Option<Cow<'a, [u8]>> {
+/// Rows of a plane: in place, or gathered where a head's rows are interleaved. `None` if the source
+/// is too short.
+fn in_order<'a>(job: &Job, plane: &'a Opened<'_>, rows: Range<usize>) -> Option<Cow<'a, [u8]>> {
     let Some(heads) = job.heads else {
-        return stored
-            .get(rows.start * size..rows.end * size)
-            .map(Cow::Borrowed);
+        return plane.rows(rows);
     };
     let half = job.rows / heads / 2;
-    let mut gathered = Vec::with_capacity(rows.len() * size);
-    for row in rows {
+    let place = |row: usize| {
         let (head, side, pair) = (row / (2 * half), row / half % 2, row % half);
-        let row = head * 2 * half + 2 * pair + side;
-        gathered.extend_from_slice(stored.get(row * size..(row + 1) * size)?);
-    }
-    Some(Cow::Owned(gathered))
+        head * 2 * half + 2 * pair + side
+    };
+    plane.gather(rows.map(place)).map(Cow::Owned)
 }
 
 /// The weights of these rows.
 fn values(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Vec<f32>, Fault> {
     let mut values = vec![0.0; rows.len() * job.k];
@@ -334,7 +316,7 @@ fn values(
 
 fn rounded_values(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
     dtype: DType,
 ) -> std::result::Result<Vec<f32>, Fault> {

@@ -35,6 +35,7 @@ fn contents_decide_and_names_do_not() {
 fn every_unusable_file_has_its_own_message() {
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     let cut = &seeds::safetensors(0)[..40];
+    let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
     let cases: [(&[u8], Unusable, &str); 9] = [
         (lfs, Unusable::LfsPointer, "Git LFS pointer"),
         (b"\n <!DOCTYPE html><p>404", Unusable::Html, "web page"),
@@ -42,7 +43,7 @@ fn every_unusable_file_has_its_own_message() {
         (b"", Unusable::EmptyFile, "empty"),
         (cut, Unusable::Truncated, "cut short"),
         (b"GGUF\x03\0\0\0", Unusable::Truncated, "cut short"),
-        (b"PK\x03\x04 archive data.pkl", Unusable::Pickle, "PyTorch"),
+        (&tar, Unusable::Tar, "tar files"),
         (b"\x80\x02}q\x00(X\x05\x00\x00", Unusable::Pickle, "PyTorch"),
         (b"something else entirely", Unusable::Unknown, "neither"),
     ];

@@ -2,6 +2,7 @@
 
 use crate::plan::{Action, Job, Plan};
 use crate::rows;
+use crate::stored::Stored;
 use serde::Serialize;
 
 /// What becomes of one tensor of the source.
@@ -83,13 +84,10 @@ impl Plan {
         let need = |job: &Job| {
             let stored = match &job.packed {
                 Some(packed) => {
-                    let biases = packed
-                        .biases
-                        .as_ref()
-                        .map_or(0, |biases| biases.range.len());
-                    job.source.range.len() + packed.scales.range.len() + biases
+                    let biases = packed.biases.as_ref().map_or(0, Stored::bytes);
+                    job.source.bytes() + packed.scales.bytes() + biases
                 }
-                None => job.source.range.len(),
+                None => job.source.bytes(),
             };
             let planes = match job.action {
                 Action::Copy | Action::Cast(_) => 0,
