@@ -194,6 +194,67 @@ fn no_instruction_reaches_outside_of_the_file() {
     );
 }
 
+/// A dictionary of one tensor of eight elements in the older format. Sizes, strides, then what
+/// follows the storage's length.
+fn one_tensor(sizes: &[u8], strides: &[u8], view: &[u8]) -> File {
+    let tuple = |numbers: &[u8]| {
+        let items: Vec<u8> = numbers.iter().flat_map(|&n| [b'K', n]).collect();
+        [b"(", &items[..], b"t"].concat()
+    };
+    let parts: [&[u8]; 13] = [
+        b"\x80\x02}X\x01\0\0\0w",
+        b"ctorch._utils\n_rebuild_tensor_v2\n((",
+        b"X\x07\0\0\0storagectorch\nFloatStorage\n",
+        b"X\x01\0\0\x000X\x03\0\0\0cpuK\x08",
+        view,
+        b"tQK\0",
+        &tuple(sizes),
+        &tuple(strides),
+        b"\x89}tRs.",
+        b"\x80\x02](X\x01\0\0\x000e.",
+        &8u64.to_le_bytes(),
+        &[1; 32],
+        b"",
+    ];
+    stream(&parts.concat())
+}
+
+#[test]
+fn tensors_lie_within_their_storages() {
+    let read = |sizes, strides, view| torch::read(vec![one_tensor(sizes, strides, view)]);
+    assert_eq!(read(&[2, 4], &[4, 1], b"N").unwrap().len(), 1);
+    assert_eq!(read(&[8], &[1], b"").unwrap().len(), 1);
+    type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a str);
+    let cases: [Case<'_>; 6] = [
+        (
+            &[2, 5],
+            &[4, 1],
+            b"N",
+            "elements of their own within the storage",
+        ),
+        (
+            &[2, 4],
+            &[5, 1],
+            b"N",
+            "elements of their own within the storage",
+        ),
+        // More elements than the storage has: repeated ones.
+        (
+            &[200, 200],
+            &[0, 0],
+            b"N",
+            "elements of their own within the storage",
+        ),
+        (&[8], &[1, 1], b"N", "the arguments that PyTorch writes"),
+        (&[1; 9], &[1; 9], b"N", "the arguments that PyTorch writes"),
+        (&[8], &[1], b"(K\x01K\x02t", "a view of another storage"),
+    ];
+    for (sizes, strides, view, expected) in cases {
+        let error = refused(read(sizes, strides, view));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn what_a_pickle_repeats_is_held_once() {
     // Lists of two of the list before, 60 deep: 2^60 values if they were copied.
