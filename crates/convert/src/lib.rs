@@ -1,8 +1,8 @@
 //! Turns a checkpoint into a directory in the MLX layout.
 //!
-//! [`convert`] reads a directory in Hugging Face's or MLX's layout or a GGUF file, and writes
-//! safetensors with MLX's names, `config.json`, the tokenizer's files and a model card. It goes in
-//! three steps: a *source* says, in Hugging Face's terms, what the checkpoint holds; a [`Plan`] says
+//! [`convert`] reads a directory in Hugging Face's, MLX's or Meta's layout, npz files or a GGUF file,
+//! and writes safetensors with MLX's names, `config.json`, the tokenizer's files and a model card. It
+//! goes in three steps: a *source* says, in Hugging Face's terms, what the checkpoint holds; a [`Plan`] says
 //! for every tensor what happens to it, and is where everything that can be refused is refused; then
 //! the tensors stream through, a block of rows at a time, into a directory beside the destination
 //! that is renamed when it is complete.

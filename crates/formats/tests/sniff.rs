@@ -61,11 +61,12 @@ fn directories_are_judged_by_their_weights() {
     assert_eq!(reason(sniff(directory.path())), Unusable::EmptyDirectory);
     put("config.json");
     put("consolidated.safetensors");
+    put("weights.npz.part");
     let found = reason(sniff(directory.path()));
     assert!(
         found
             .to_string()
-            .ends_with("found config.json, consolidated.safetensors"),
+            .ends_with("found config.json, consolidated.safetensors, weights.npz.part"),
         "{found}"
     );
     put("model.gguf");
@@ -74,8 +75,16 @@ fn directories_are_judged_by_their_weights() {
             .to_string()
             .contains("path of the GGUF file itself")
     );
-    put("model.safetensors");
-    assert_eq!(sniff(directory.path()).unwrap(), Source::Directory);
+    // Of several kinds, the later ones of these count.
+    for (name, kind) in [
+        ("weights.npz", Source::NpzDirectory),
+        ("consolidated.00.pth", Source::Consolidated),
+        ("pytorch_model.bin", Source::TorchDirectory),
+        ("model.safetensors", Source::Directory),
+    ] {
+        put(name);
+        assert_eq!(sniff(directory.path()).unwrap(), kind);
+    }
     let gone = directory.path().join("gone");
     let error = sniff(&gone).unwrap_err().to_string();
     assert!(

@@ -23,7 +23,7 @@ fn golden(form: &str) -> PathBuf {
 }
 
 /// A copy of one form, to be changed.
-fn copy(form: &str) -> Place {
+pub(crate) fn copy(form: &str) -> Place {
     let place = Place::new();
     for entry in golden(form).read_dir().unwrap() {
         let entry = entry.unwrap();
@@ -206,7 +206,7 @@ fn what_params_cannot_mean_is_refused() {
 }
 
 #[test]
-fn missing_and_left_over_files_are_named() {
+fn missing_files_are_named() {
     let cases = [
         (
             "meta4",
@@ -251,6 +251,10 @@ fn missing_and_left_over_files_are_named() {
         let error = place.refused(&Options::default());
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn left_over_files_are_named() {
     let also = |form: &str, name: &str, expected: &str| {
         let place = copy(form);
         place.put(name, "x");
@@ -267,6 +271,33 @@ fn missing_and_left_over_files_are_named() {
         "pytorch_model.bin",
         "found also pytorch_model.bin; remove it",
     );
+}
+
+#[test]
+fn placeholders_and_cut_files_are_named() {
+    let files = [
+        ("meta2", "consolidated.01.pth"),
+        ("bin", "pytorch_model.bin"),
+        ("npz", "weights.npz"),
+    ];
+    for (form, file) in files {
+        let whole = std::fs::read(golden(form).join(file)).unwrap();
+        let cases: [(&[u8], &str); 4] = [
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+                "Git LFS pointer",
+            ),
+            (b"<!DOCTYPE html><p>sign in", "web page"),
+            (b"", "the file is empty"),
+            (&whole[..whole.len() * 3 / 4], "cut short"),
+        ];
+        for (contents, expected) in cases {
+            let place = copy(form);
+            place.put(file, contents);
+            let error = place.refused(&Options::default());
+            assert!(error.contains(file) && error.contains(expected), "{error}");
+        }
+    }
 }
 
 #[test]
