@@ -18,7 +18,9 @@ use std::time::Instant;
 
 /// Convert a checkpoint into a directory that kiln and mlx-lm load
 ///
-/// Reads a directory in Hugging Face's or MLX's layout (config.json and safetensors) or a GGUF file.
+/// Reads a directory in Hugging Face's or MLX's layout (config.json with safetensors or
+/// pytorch_model.bin), Meta's or Mistral's consolidated.NN.pth with params.json, weights.npz with
+/// config.json, or a GGUF file. Nothing in a file is ever executed.
 /// Nothing is left behind when it fails. What is quantised is kept exactly unless something else is
 /// asked for: MLX's layers, and a GGUF's Q4_0, Q4_1 and Q8_0 blocks. Prints the path of the
 /// directory.

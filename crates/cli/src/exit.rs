@@ -209,9 +209,10 @@ fn of_formats(error: &formats::Error) -> Code {
     match error {
         E::Read { source, .. } | E::Write { source, .. } => of_io(source),
         E::Unusable {
-            reason: Unusable::Pickle,
+            reason: Unusable::Pickle | Unusable::Tar,
             ..
         }
+        | E::Refused { .. }
         | E::Unsupported { .. } => Code::Unsupported,
         E::Unusable { .. } | E::Invalid { .. } => Code::Input,
         _ => Code::Internal,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Say what a checkpoint holds: a directory, a safetensors file or a GGUF file
+/// Say what a checkpoint holds: a directory, or a safetensors, GGUF, PyTorch or npz file
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// The checkpoint

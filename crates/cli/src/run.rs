@@ -59,6 +59,12 @@ fn require_directory(path: &Path) -> anyhow::Result<()> {
         Ok(Source::Directory) => return Ok(()),
         Ok(Source::Gguf) => "this is a GGUF file; make a directory of it with kiln convert",
         Ok(Source::Safetensors) => "this is a file; give the directory it is in",
+        Ok(Source::Torch | Source::Npz) => {
+            "this is a file of weights; make a directory of the one it is in with kiln convert"
+        }
+        Ok(Source::TorchDirectory | Source::Consolidated | Source::NpzDirectory) => {
+            "these weights are not in the MLX layout; make a directory that is with kiln convert"
+        }
         Err(error) => return Err(error.into()),
     };
     Err(Refused::new(Code::Usage, format!("{}: {advice}", path.display())).into())

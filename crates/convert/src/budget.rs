@@ -1,7 +1,6 @@
 //! Bits for each layer, so that the whole stays within a budget and the error is small.
 
 use crate::plan::{Job, Planner, layer};
-use crate::read::Read;
 use crate::rules::{Origin, Rule, Target};
 use crate::write::Progress;
 use crate::{Error, Open, Quantise, Result, rows};
@@ -124,15 +123,12 @@ fn measure(
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
-    let checkpoint = &planner.model.checkpoint;
     let total = layers.iter().map(|one| jobs[one.job].elements()).sum();
     let mut done = 0;
     for one in layers {
         let job = &jobs[one.job];
         let (formats, dtype) = (formats(planner, job)?, planner.dtype(job));
-        let path = checkpoint.path(&job.source);
-        let read = Read::new(checkpoint, job, open)?;
-        let (errors, squares) = rows::errors(job, read.planes()?, path, &formats, dtype)?;
+        let (errors, squares) = rows::errors(job, open, &formats, dtype)?;
         for (measured, error) in one.measured.iter_mut().zip(errors) {
             // Weights that are all zero have no error.
             measured.1 = if squares > 0.0 { error / squares } else { 0.0 };

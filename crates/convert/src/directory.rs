@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::options::dtype_named;
-use crate::source::{Extra, Model, Naming};
-use crate::{Open, Result};
-use kiln_formats::{File, Unusable, safetensors, sniff_bytes};
+use crate::source::{self, Extra, Model};
+use crate::{Open, Result, names};
+use kiln_formats::{Checkpoint, Unusable, sniff_bytes};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,10 @@ const COPIED: [&str; 12] = [
     "LICENSE",
 ];
 
-pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
+/// How the files of one kind are read.
+type Read = fn(&Path, &Open<'_>) -> kiln_formats::Result<Checkpoint>;
+
+pub(crate) fn read(path: &Path, open: &Open<'_>, read: Read) -> Result<Model> {
     let config_path = path.join("config.json");
     if !config_path.exists() {
         let expected = "a config.json beside the weights";
@@ -41,7 +44,7 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
         config.insert("eos_token_id".into(), eos.clone());
     }
     let (files, notes) = copied(path)?;
-    let checkpoint = safetensors::open(path, open)?;
+    let checkpoint = read(path, open)?;
     let named = |key: &str| {
         config
             .get(key)
@@ -57,8 +60,9 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
             _ => named("torch_dtype").or_else(|| named("dtype")),
         },
         config,
-        checkpoint,
-        naming: Naming::HuggingFace,
+        shards: vec![checkpoint],
+        names: &names::HUGGING_FACE,
+        interleaved: false,
         files,
         notes,
     })
@@ -66,17 +70,7 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
 
 /// A file with a JSON object.
 pub(crate) fn object(path: &Path, open: &Open<'_>) -> Result<Config> {
-    let bytes = match open(path) {
-        Ok(bytes) => bytes,
-        Err(source) => {
-            return Err(kiln_formats::Error::Read {
-                path: path.to_owned(),
-                source,
-            }
-            .into());
-        }
-    };
-    let file = File::new(path, bytes);
+    let file = source::file(path, open)?;
     refuse_placeholder(path, file.bytes())?;
     serde_json::from_slice(file.bytes()).map_err(|error| {
         let found: String = error.to_string().chars().take(200).collect();
@@ -115,7 +109,8 @@ fn refuse_quantised(config_path: &Path, config: &Config) -> Result<()> {
     }
 }
 
-fn copied(path: &Path) -> Result<(Vec<Extra>, Vec<String>)> {
+/// The files that go along as they are, and a note where the tokenizer is not among them.
+pub(crate) fn copied(path: &Path) -> Result<(Vec<Extra>, Vec<String>)> {
     let paths: Vec<PathBuf> = COPIED
         .iter()
         .map(|name| path.join(name))

@@ -4,28 +4,15 @@ mod rope;
 
 pub(crate) use rope::FACTORS;
 
-use crate::config::{Config, EMBEDDING, HEAD};
-use crate::source::{Extra, Model, Naming};
-use crate::{Open, Result};
+use crate::config::Config;
+use crate::source::{self, Extra, Model};
+use crate::{Open, Result, names};
 use kiln_array::DType;
+use kiln_formats::Error;
 use kiln_formats::gguf::{self, Gguf, Metadata, Value};
-use kiln_formats::{Error, File};
 use kiln_tokenizer::GgufTokenizer;
 use serde_json::json;
 use std::path::Path;
-
-/// A layer's parts: Hugging Face's name and GGUF's.
-const PARTS: [(&str, &str); 9] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-    ("input_layernorm", "attn_norm"),
-    ("post_attention_layernorm", "ffn_norm"),
-];
 
 /// The metadata of a Llama that is read here; any other `llama.` key could change the model.
 const UNDERSTOOD: [&str; 15] = [
@@ -46,34 +33,8 @@ const UNDERSTOOD: [&str; 15] = [
     "tensor_data_layout",
 ];
 
-/// What GGUF calls a tensor of Hugging Face's name.
-pub(crate) fn stored_name(name: &str) -> String {
-    match name {
-        EMBEDDING => return "token_embd.weight".into(),
-        "model.norm.weight" => return "output_norm.weight".into(),
-        HEAD => return "output.weight".into(),
-        _ => {}
-    }
-    let Some((layer, rest)) = name
-        .strip_prefix("model.layers.")
-        .and_then(|n| n.split_once('.'))
-    else {
-        return name.to_owned();
-    };
-    for (theirs, ours) in PARTS {
-        if let Some(suffix) = rest.strip_prefix(theirs) {
-            return format!("blk.{layer}.{ours}{suffix}");
-        }
-    }
-    name.to_owned()
-}
-
 pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
-    let bytes = open(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let gguf = gguf::read(File::new(path, bytes))?;
+    let gguf = gguf::read(source::file(path, open)?)?;
     let keys = Keys {
         path,
         metadata: gguf.metadata(),
@@ -92,8 +53,9 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
         path: path.to_owned(),
         config_path: path.to_owned(),
         config,
-        checkpoint: gguf.checkpoint().clone(),
-        naming: Naming::Gguf,
+        shards: vec![gguf.checkpoint().clone()],
+        names: &names::GGUF,
+        interleaved: true,
         dtype: Some(DType::F16),
         files,
         notes,
@@ -291,7 +253,7 @@ fn ids(keys: &Keys<'_>) -> Result<Config> {
     Ok(ids)
 }
 
-fn generation_config(config: &Config) -> Extra {
+pub(crate) fn generation_config(config: &Config) -> Extra {
     let keys = ["bos_token_id", "eos_token_id", "pad_token_id"];
     let ids: Config = keys
         .iter()

@@ -2,10 +2,13 @@
 
 use crate::config::Config;
 use crate::directory::object;
+use crate::source::file;
 use crate::{Open, Result};
-use kiln_formats::{Checkpoint, File, Source, Type, gguf, safetensors, sniff};
+use kiln_formats::shards::{CONSOLIDATED, WEIGHTS};
+use kiln_formats::{Checkpoint, File, Source, Tensor, Type};
+use kiln_formats::{gguf, npz, safetensors, sniff, torch};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a checkpoint holds, whether or not it can be converted.
 #[derive(Clone, Debug)]
@@ -43,40 +46,45 @@ pub struct TensorSummary {
     pub bytes: u64,
 }
 
-/// Says what lies at `path`: a directory, a GGUF file or a safetensors file. Reads no tensor.
+/// Says what lies at `path`: a directory or a file of any kind that is known. Reads no tensor.
 ///
 /// # Errors
 /// What lies there is none of these, or breaks its format's rules.
 pub fn inspect(path: &Path, open: &Open<'_>) -> Result<Summary> {
-    let file = |path: &Path| match open(path) {
-        Ok(bytes) => Ok(File::new(path, bytes)),
-        Err(source) => Err(kiln_formats::Error::Read {
-            path: path.to_owned(),
-            source,
-        }),
+    let source = sniff(path)?;
+    let within = |config: &str, checkpoint: kiln_formats::Result<Checkpoint>| {
+        let config = path.join(config);
+        let config = if config.exists() {
+            object(&config, open)?
+        } else {
+            Config::new()
+        };
+        Ok(directory(&format(source), &config, &checkpoint?))
     };
-    match sniff(path)? {
-        Source::Directory => {
-            let config_path = path.join("config.json");
-            let config = if config_path.exists() {
-                object(&config_path, open)?
-            } else {
-                Config::new()
-            };
-            let checkpoint = safetensors::open(path, open)?;
-            Ok(directory("safetensors directory", &config, &checkpoint))
+    let alone = |checkpoint: Checkpoint| {
+        let mut summary = directory(&format(source), &Config::new(), &checkpoint);
+        let metadata = checkpoint.metadata().iter();
+        summary.metadata = metadata
+            .map(|(key, value)| (key.clone(), cut(value)))
+            .collect();
+        summary
+    };
+    match source {
+        Source::Directory => within("config.json", safetensors::open(path, open)),
+        Source::TorchDirectory => within("config.json", torch::open(path, open)),
+        Source::NpzDirectory => {
+            let files = files(&WEIGHTS.files(path)?, open)?;
+            within("config.json", npz::read(files))
         }
-        Source::Safetensors => {
-            let checkpoint = safetensors::read(vec![file(path)?])?;
-            let mut summary = directory("safetensors file", &Config::new(), &checkpoint);
-            let metadata = checkpoint.metadata().iter();
-            summary.metadata = metadata
-                .map(|(key, value)| (key.clone(), cut(value)))
-                .collect();
-            Ok(summary)
+        Source::Consolidated => {
+            let files = files(&CONSOLIDATED.files(path)?, open)?;
+            within("params.json", parts(files))
         }
+        Source::Safetensors => Ok(alone(safetensors::read(vec![file(path, open)?])?)),
+        Source::Torch => Ok(alone(torch::read(vec![file(path, open)?])?)),
+        Source::Npz => Ok(alone(npz::read(vec![file(path, open)?])?)),
         Source::Gguf => {
-            let gguf = gguf::read(file(path)?)?;
+            let gguf = gguf::read(file(path, open)?)?;
             let metadata = gguf.metadata().iter();
             let metadata = metadata
                 .map(|(key, value)| (key.to_owned(), value.summary()))
@@ -101,6 +109,44 @@ pub fn inspect(path: &Path, open: &Open<'_>) -> Result<Summary> {
     }
 }
 
+/// "safetensors directory" and so on.
+fn format(source: Source) -> String {
+    let name = source.to_string();
+    match name
+        .strip_prefix("a directory of ")
+        .and_then(|of| of.strip_suffix(" files"))
+    {
+        Some(of) => format!("{of} directory"),
+        None => name
+            .split_once(' ')
+            .map_or(name.clone(), |(_, rest)| rest.to_owned()),
+    }
+}
+
+fn files(paths: &[PathBuf], open: &Open<'_>) -> Result<Vec<File>> {
+    paths.iter().map(|path| file(path, open)).collect()
+}
+
+/// The parts of tensors that are divided among files: each is told by its file and name.
+fn parts(files: Vec<File>) -> kiln_formats::Result<Checkpoint> {
+    if files.len() < 2 {
+        return torch::read(files);
+    }
+    let mut tensors = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        for tensor in &torch::read(vec![file.clone()])? {
+            let name = format!("{} (part {} of {})", tensor.name, index + 1, files.len());
+            let tensor = tensor.clone();
+            tensors.push(Tensor {
+                name,
+                file: index,
+                ..tensor
+            });
+        }
+    }
+    Checkpoint::new(files, tensors, Default::default())
+}
+
 /// What every kind of checkpoint has.
 fn summary(format: String, checkpoint: &Checkpoint, parameters: u64) -> Summary {
     let tensors: Vec<TensorSummary> = checkpoint
@@ -109,7 +155,7 @@ fn summary(format: String, checkpoint: &Checkpoint, parameters: u64) -> Summary 
             name: tensor.name.clone(),
             dtype: tensor.dtype.to_string(),
             shape: tensor.shape.clone(),
-            bytes: tensor.range.len() as u64,
+            bytes: tensor.dtype.bytes(&tensor.shape).unwrap_or(0) as u64,
         })
         .collect();
     let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();

@@ -1,11 +1,11 @@
 //! Turns a checkpoint into a directory in the MLX layout.
 //!
-//! [`convert`] reads a directory in Hugging Face's or MLX's layout or a GGUF file, and writes
-//! safetensors with MLX's names, `config.json`, the tokenizer's files and a model card. It goes in
-//! three steps: a *source* says, in Hugging Face's terms, what the checkpoint holds; a [`Plan`] says
-//! for every tensor what happens to it, and is where everything that can be refused is refused; then
-//! the tensors stream through, a block of rows at a time, into a directory beside the destination
-//! that is renamed when it is complete.
+//! [`convert`] reads a directory in Hugging Face's or MLX's layout, Meta's files, npz files or a GGUF
+//! file, and writes safetensors with MLX's names, `config.json`, the tokenizer's files and a model
+//! card. It goes in three steps: a *source* says, in Hugging Face's terms, what the checkpoint holds;
+//! a [`Plan`] says for every tensor what happens to it, and is where everything that can be refused
+//! is refused; then the tensors stream through, a block of rows at a time, into a directory beside
+//! the destination that is renamed when it is complete.
 //!
 //! Weights are quantised as MLX does it on the CPU, bit for bit. The Q4_0, Q4_1 and Q8_0 blocks of
 //! a GGUF file are kept exactly, as MLX's affine format with groups of 32, unless another dtype or
@@ -23,15 +23,17 @@ mod directory;
 mod error;
 mod gguf;
 mod inspect;
+mod meta;
+mod names;
 mod options;
 mod output;
 mod plan;
 mod quantise;
-mod read;
 mod recipes;
 mod rows;
 mod rules;
 mod source;
+mod stored;
 mod write;
 
 pub use error::{Error, Result};

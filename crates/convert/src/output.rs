@@ -136,6 +136,13 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+pub(crate) fn read_error(path: &Path, source: std::io::Error) -> kiln_formats::Error {
+    kiln_formats::Error::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
 pub(crate) fn write_error(path: &Path, source: std::io::Error) -> kiln_formats::Error {
     kiln_formats::Error::Write {
         path: path.to_owned(),

@@ -14,12 +14,13 @@ use crate::config::{Config, Llama};
 use crate::options::dtype_name;
 use crate::rules::Rule;
 use crate::source::{Extra, Model};
+use crate::stored::Stored;
 use crate::write::Progress;
 use crate::{Open, Options, Result};
 use decide::exact_bits;
 use kiln_array::{DType, Format, Scales};
+use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
-use kiln_formats::{Checkpoint, Tensor, Type};
 use names::tensors;
 use packed::Packed;
 use std::collections::BTreeMap;
@@ -31,7 +32,6 @@ use std::path::PathBuf;
 pub struct Plan {
     /// What messages call the source.
     pub(crate) path: PathBuf,
-    pub(crate) checkpoint: Checkpoint,
     /// In the order in which they are written.
     pub(crate) jobs: Vec<Job>,
     pub(crate) rules: Vec<Rule>,
@@ -43,8 +43,9 @@ pub struct Plan {
 /// What happens to one tensor of the source.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    pub(crate) source: Tensor,
-    /// What else belongs to a quantised source, whose codes are `source`.
+    /// For a quantised source its codes.
+    pub(crate) source: Stored,
+    /// What else belongs to a quantised source.
     pub(crate) packed: Option<Packed>,
     /// The name it is written under, quantised or not.
     pub(crate) name: String,
@@ -93,6 +94,13 @@ impl Job {
     /// Weights, those of packed codes counted one by one.
     pub(crate) fn elements(&self) -> u64 {
         self.rows as u64 * self.k as u64
+    }
+
+    /// What is stored of it: one tensor, or codes, scales and biases.
+    pub(crate) fn planes(&self) -> impl Iterator<Item = &Stored> {
+        let packed = self.packed.iter();
+        let others = packed.flat_map(|packed| [Some(&packed.scales), packed.biases.as_ref()]);
+        [&self.source].into_iter().chain(others.flatten())
     }
 
     /// How the source stores it, in a word.
@@ -210,7 +218,6 @@ pub(crate) fn plan(
     configured::complete(&mut model.config, &jobs, &rules, options, dtype);
     let Model {
         path,
-        checkpoint,
         config,
         files,
         notes,
@@ -218,7 +225,6 @@ pub(crate) fn plan(
     } = model;
     Ok(Plan {
         path,
-        checkpoint,
         jobs,
         rules,
         config,

@@ -2,38 +2,38 @@
 
 use crate::plan::{Action, Job};
 use crate::quantise::{self, QuantiseError, Quantised};
-use crate::{Error, Result};
+use crate::stored::Opened;
+use crate::{Error, Open, Result};
 use half::{bf16, f16};
 use kiln_array::{DType, Format};
 use kiln_formats::gguf::dequantise;
 use kiln_formats::{BlockType, Type};
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
 
 /// Elements that one thread takes at a time: 1 MB of f32.
 const BLOCK: usize = 1 << 18;
 
-/// A tensor's bytes in the source; for one that MLX has quantised its codes, scales and biases.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Planes<'a> {
-    pub(crate) stored: &'a [u8],
-    pub(crate) scales: &'a [u8],
-    pub(crate) biases: &'a [u8],
+/// A tensor of the source; for one that MLX has quantised its codes, scales and biases.
+type Planes<'a> = [Opened<'a>];
+
+/// Opens the files anew, so that what was read of one tensor does not stay in memory.
+fn open_planes<'a>(job: &'a Job, open: &Open<'_>) -> Result<Vec<Opened<'a>>> {
+    job.planes().map(|plane| plane.open(open)).collect()
 }
 
 /// Converts a tensor. `emit` gets the rows' bytes or codes in order. The scales and biases come
-/// last, as a whole. `path` is for messages.
+/// last, as a whole.
 pub(crate) fn convert(
     job: &Job,
-    planes: Planes<'_>,
-    path: &Path,
+    open: &Open<'_>,
     emit: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<(Vec<u8>, Vec<u8>)> {
+    let planes = &open_planes(job, open)?;
     let (mut scales, mut biases) = (Vec::new(), Vec::new());
     let work = |rows| convert_rows(job, planes, rows);
     in_blocks(job, &work, &mut |part| {
-        let part = part.map_err(|fault| fault.name(job, path))?;
+        let part = part.map_err(|fault| fault.name(job))?;
         emit(&part.codes)?;
         scales.extend(part.scales);
         biases.extend(part.biases);
@@ -46,11 +46,11 @@ pub(crate) fn convert(
 /// is what the weights are rounded to first.
 pub(crate) fn errors(
     job: &Job,
-    planes: Planes<'_>,
-    path: &Path,
+    open: &Open<'_>,
     formats: &[Format],
     dtype: DType,
 ) -> Result<(Vec<f64>, f64)> {
+    let planes = &open_planes(job, open)?;
     let (mut errors, mut squares) = (vec![0.0; formats.len()], 0.0);
     let work = |rows: Range<usize>| -> std::result::Result<(Vec<f64>, f64), Fault> {
         let values = rounded_values(job, planes, rows.clone(), dtype)?;
@@ -73,7 +73,7 @@ pub(crate) fn errors(
     };
     // Blocks are the same for any number of threads, and are summed in order.
     in_blocks(job, &work, &mut |part| {
-        let (more, block) = part.map_err(|fault| fault.name(job, path))?;
+        let (more, block) = part.map_err(|fault| fault.name(job))?;
         errors
             .iter_mut()
             .zip(more)
@@ -157,8 +157,8 @@ enum Fault {
 }
 
 impl Fault {
-    fn name(self, job: &Job, path: &Path) -> Error {
-        let (path, tensor) = (path.to_owned(), job.source.name.clone());
+    fn name(self, job: &Job) -> Error {
+        let (path, tensor) = (job.source.path().to_owned(), job.source.name.clone());
         match self {
             Fault::TooLarge(value, dtype) => Error::Overflow {
                 path,
@@ -173,7 +173,7 @@ impl Fault {
             },
             Fault::Length => {
                 let expected = format!("{} rows of {}", job.rows, job.k);
-                let found = format!("{} bytes", job.source.range.len());
+                let found = "fewer".to_owned();
                 kiln_formats::Error::invalid(&path, Some(&tensor), expected, found).into()
             }
         }
@@ -183,7 +183,7 @@ impl Fault {
 /// Converts these rows. Without quantisation, the bytes are in `codes`.
 fn convert_rows(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Quantised, Fault> {
     let plain = |codes| Quantised {
@@ -217,7 +217,7 @@ fn quantised(
 /// Codes as they are; scales and biases too, if their dtype stays.
 fn keep(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
     format: Format,
 ) -> std::result::Result<Quantised, Fault> {
@@ -243,22 +243,16 @@ type PackedRows<'a> = (Format, [Cow<'a, [u8]>; 3]);
 /// These rows of a source that MLX has quantised.
 fn packed_rows<'a>(
     job: &Job,
-    planes: Planes<'a>,
+    planes: &'a Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<PackedRows<'a>, Fault> {
     let packed = job.packed.as_ref().ok_or(Fault::Length)?;
-    let format = packed.format;
-    let plane = |bytes, size| in_order(job, bytes, size, rows.clone()).ok_or(Fault::Length);
-    let scale = format.scale_row(job.k);
-    let bias = if format.has_biases() { scale } else { 0 };
-    Ok((
-        format,
-        [
-            plane(planes.stored, format.code_row(job.k))?,
-            plane(planes.scales, scale)?,
-            plane(planes.biases, bias)?,
-        ],
-    ))
+    let plane = |plane: Option<&'a Opened<'_>>| match plane {
+        Some(plane) => in_order(job, plane, rows.clone()).ok_or(Fault::Length),
+        None => Ok(Cow::default()),
+    };
+    let [codes, scales, biases] = [0, 1, 2].map(|number| plane(planes.get(number)));
+    Ok((packed.format, [codes?, scales?, biases?]))
 }
 
 /// Rows are counted from the tensor's first.
@@ -276,41 +270,31 @@ fn within_tensor(error: QuantiseError, start: usize) -> QuantiseError {
 /// The stored bytes of output rows `rows`.
 fn stored_rows<'a>(
     job: &Job,
-    planes: Planes<'a>,
+    planes: &'a Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Cow<'a, [u8]>, Fault> {
-    let size = job.source.dtype.bytes(&[job.k]);
-    size.and_then(|size| in_order(job, planes.stored, size, rows))
-        .ok_or(Fault::Length)
+    let stored = planes.first().ok_or(Fault::Length)?;
+    in_order(job, stored, rows).ok_or(Fault::Length)
 }
 
-/// Rows of `size` bytes: in place, or gathered where a head's rows are interleaved. `None` if the
-/// source is too short.
-fn in_order<'a>(
-    job: &Job,
-    stored: &'a [u8],
-    size: usize,
-    rows: Range<usize>,
-) -> Option<Cow<'a, [u8]>> {
+/// A plane's bytes of output rows `rows`: in place, or gathered where a head's rows are
+/// interleaved. `None` if the source is too short.
+fn in_order<'a>(job: &Job, stored: &'a Opened<'_>, rows: Range<usize>) -> Option<Cow<'a, [u8]>> {
     let Some(heads) = job.heads else {
-        return stored
-            .get(rows.start * size..rows.end * size)
-            .map(Cow::Borrowed);
+        return stored.rows(rows);
     };
     let half = job.rows / heads / 2;
-    let mut gathered = Vec::with_capacity(rows.len() * size);
-    for row in rows {
+    let place = |row: usize| {
         let (head, side, pair) = (row / (2 * half), row / half % 2, row % half);
-        let row = head * 2 * half + 2 * pair + side;
-        gathered.extend_from_slice(stored.get(row * size..(row + 1) * size)?);
-    }
-    Some(Cow::Owned(gathered))
+        head * 2 * half + 2 * pair + side
+    };
+    stored.gather(rows.map(place)).map(Cow::Owned)
 }
 
 /// The weights of these rows.
 fn values(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
 ) -> std::result::Result<Vec<f32>, Fault> {
     let mut values = vec![0.0; rows.len() * job.k];
@@ -334,7 +318,7 @@ fn values(
 
 fn rounded_values(
     job: &Job,
-    planes: Planes<'_>,
+    planes: &Planes<'_>,
     rows: Range<usize>,
     dtype: DType,
 ) -> std::result::Result<Vec<f32>, Fault> {

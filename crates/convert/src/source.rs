@@ -1,9 +1,12 @@
 //! What lies at a path, in Hugging Face's terms.
 
 use crate::config::{Config, Expected};
-use crate::{Open, Result, directory, gguf};
+use crate::names::{self, Names};
+use crate::stored::Stored;
+use crate::{Open, Result, directory, gguf, meta};
 use kiln_array::DType;
-use kiln_formats::{Checkpoint, Error, Source, Type, sniff};
+use kiln_formats::{Checkpoint, Error, File, Source, Tensor, Type, safetensors, sniff, torch};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint to convert.
@@ -14,21 +17,16 @@ pub(crate) struct Model {
     /// What messages call the file with the configuration.
     pub(crate) config_path: PathBuf,
     pub(crate) config: Config,
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) naming: Naming,
+    /// One; or several whose tensors are parts of those of the model.
+    pub(crate) shards: Vec<Checkpoint>,
+    /// What its tensors are called.
+    pub(crate) names: &'static Names,
+    /// Whether the rows of q and k are interleaved: those of a pair are neighbours.
+    pub(crate) interleaved: bool,
     /// The dtype of weights where no option names one; `None` for each tensor's own.
     pub(crate) dtype: Option<DType>,
     pub(crate) files: Vec<Extra>,
     pub(crate) notes: Vec<String>,
-}
-
-/// How tensors are named and stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Naming {
-    /// As in the output.
-    HuggingFace,
-    /// GGUF's names; the rows of q and k are interleaved.
-    Gguf,
 }
 
 /// A file of the output that is not made of tensors.
@@ -41,20 +39,38 @@ pub(crate) enum Extra {
 }
 
 impl Model {
-    /// What the checkpoint calls a tensor.
-    pub(crate) fn stored_name(&self, name: &str) -> String {
-        match self.naming {
-            Naming::HuggingFace => name.to_owned(),
-            Naming::Gguf => gguf::stored_name(name),
+    /// The tensor of Hugging Face's name, joined if it is divided among files.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit to each other.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Stored>> {
+        let stored_name = self.names.of(name);
+        let found: Vec<(&Checkpoint, &Tensor)> = self
+            .shards
+            .iter()
+            .filter_map(|shard| Some((shard, shard.tensor(&stored_name)?)))
+            .collect();
+        let Some((shard, tensor)) = found.last() else {
+            return Ok(None);
+        };
+        let shards = self.shards.len();
+        match names::divided(name) {
+            Some(axis) if shards > 1 && found.len() == shards => {
+                Stored::joined(&found, axis).map(Some)
+            }
+            Some(_) if shards > 1 => {
+                let expected = format!("a part of this tensor in each of {shards} files");
+                let found = format!("{} parts", found.len());
+                Err(Error::invalid(&self.path, Some(&stored_name), expected, found).into())
+            }
+            // Each file has the whole of it: the last one counts, as everywhere.
+            _ => Ok(Some(Stored::one(shard, tensor))),
         }
     }
 
     /// The heads whose rows must be put in order, for this tensor.
     pub(crate) fn interleaved_heads(&self, tensor: &Expected) -> Option<usize> {
-        match self.naming {
-            Naming::HuggingFace => None,
-            Naming::Gguf => tensor.heads,
-        }
+        tensor.heads.filter(|_| self.interleaved)
     }
 
     /// Whether weights of this type can be read.
@@ -63,14 +79,35 @@ impl Model {
     }
 }
 
+/// What the files call their tensors, each name once.
+pub(crate) fn stored_names(shards: &[Checkpoint]) -> BTreeSet<&str> {
+    let tensors = shards.iter().flatten();
+    tensors.map(|tensor| tensor.name.as_str()).collect()
+}
+
 /// Reads what lies at `path`, without its tensors' bytes.
 pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
     match sniff(path)? {
-        Source::Directory => directory::read(path, open),
+        Source::Directory => directory::read(path, open, safetensors::open),
+        Source::TorchDirectory => directory::read(path, open, torch::open),
+        Source::Consolidated => meta::consolidated(path, open),
+        Source::NpzDirectory => meta::npz(path, open),
         Source::Gguf => gguf::read(path, open),
-        Source::Safetensors => {
-            let expected = "the directory with this file and its config.json, or a GGUF file";
-            Err(Error::invalid(path, None, expected, "a safetensors file alone").into())
+        file @ (Source::Safetensors | Source::Torch | Source::Npz) => {
+            let expected = "the directory with this file and its configuration, or a GGUF file";
+            Err(Error::invalid(path, None, expected, format!("{file} alone")).into())
         }
+    }
+}
+
+/// A file's contents as `open` gives them.
+pub(crate) fn file(path: &Path, open: &Open<'_>) -> Result<File> {
+    match open(path) {
+        Ok(bytes) => Ok(File::new(path, bytes)),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }
+        .into()),
     }
 }

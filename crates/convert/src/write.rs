@@ -1,8 +1,7 @@
 //! Carries a plan out: shards, index, configuration, the other files.
 
-use crate::output::{json_text, write_error};
+use crate::output::{json_text, read_error, write_error};
 use crate::plan::{Job, Plan};
-use crate::read::{Read, read_error};
 use crate::source::Extra;
 use crate::{Error, Open, Result, rows};
 use kiln_formats::safetensors::{Declared, INDEX, Writer, plan_shards, shard_name};
@@ -138,10 +137,8 @@ fn write_tensors(
                 Ok(())
             }
         };
-        let read = Read::new(&plan.checkpoint, job, open)?;
-        let path = plan.checkpoint.path(&job.source);
         let emit_rows = &mut |bytes: &[u8]| emit(&job.name, bytes);
-        let (scales, biases) = rows::convert(job, read.planes()?, path, emit_rows)?;
+        let (scales, biases) = rows::convert(job, open, emit_rows)?;
         for (output, bytes) in job.outputs().iter().skip(1).zip([scales, biases]) {
             emit(&output.name, &bytes)?;
         }
@@ -312,7 +309,7 @@ mod tests {
         let read = |path: &Path| kiln_formats::File::new(path, open(path).unwrap());
         let checkpoint = safetensors::read(vec![read(&source)]).unwrap();
         let job = |tensor: &kiln_formats::Tensor| Job {
-            source: tensor.clone(),
+            source: crate::stored::Stored::one(&checkpoint, tensor),
             packed: None,
             name: tensor.name.clone(),
             shape: tensor.shape.clone(),
@@ -326,7 +323,6 @@ mod tests {
         let plan = Plan {
             path: source.clone(),
             jobs: checkpoint.iter().map(job).collect(),
-            checkpoint,
             rules: Vec::new(),
             config: serde_json::Map::new(),
             files: Vec::new(),

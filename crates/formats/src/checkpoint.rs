@@ -15,6 +15,7 @@ pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 pub struct File {
     path: PathBuf,
     bytes: Bytes,
+    made: bool,
 }
 
 impl File {
@@ -23,7 +24,37 @@ impl File {
         File {
             path: path.into(),
             bytes,
+            made: false,
         }
+    }
+
+    /// Contents that were made of what lies at `path`, unpacked for example.
+    pub(crate) fn made(path: impl Into<PathBuf>, bytes: Vec<u8>) -> File {
+        File {
+            path: path.into(),
+            bytes: Arc::new(bytes),
+            made: true,
+        }
+    }
+
+    /// The contents once more, through `open`, so that what was looked at of them may leave memory
+    /// again; contents that were made of the file's stay as they are.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn reopen(&self, open: &dyn Fn(&Path) -> std::io::Result<Bytes>) -> Result<Bytes> {
+        if self.made {
+            return Ok(Arc::clone(&self.bytes));
+        }
+        open(&self.path).map_err(|source| Error::Read {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Whether the contents were made of the file's, and so stay in memory as long as this lives.
+    pub fn is_made(&self) -> bool {
+        self.made
     }
 
     /// What messages call the file.
@@ -60,11 +91,15 @@ pub struct Tensor {
     pub name: String,
     /// How elements are stored.
     pub dtype: Type,
-    /// Row-major: the last dimension is contiguous.
+    /// The last dimension is the innermost.
     pub shape: Vec<usize>,
+    /// Elements from one index to the next in each dimension; `None` for row-major elements. Only
+    /// PyTorch and npz files have others.
+    pub strides: Option<Vec<usize>>,
     /// Index into [`Checkpoint::files`].
     pub file: usize,
-    /// The bytes within that file; as many as type and shape ask for.
+    /// The bytes within that file, from the first element to the end of the last; as many as type
+    /// and shape ask for where elements are row-major.
     pub range: Range<usize>,
 }
 
@@ -85,7 +120,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Puts a checkpoint together from tensors whose ranges lie within `files` and are as long as
-    /// their types and shapes ask for. Ranges may overlap.
+    /// their types, shapes and strides ask for. Ranges may overlap.
     ///
     /// # Errors
     /// A name that occurs twice, a file that is not there, a range that its file does not hold.

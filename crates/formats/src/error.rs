@@ -56,6 +56,21 @@ pub enum Error {
         /// What is not supported.
         what: String,
     },
+    /// A pickle asks for what a checkpoint has no need of. It is not done.
+    #[error(
+        "{}: opcode {opcode} at byte {at} of the pickle asks for {asked:?}; a checkpoint is read as \
+         data, and nothing is imported or called for it", path.display()
+    )]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The pickle's instruction.
+        opcode: &'static str,
+        /// Where the instruction is in the pickle.
+        at: usize,
+        /// The module and name that it asks for.
+        asked: String,
+    },
 }
 
 fn of(tensor: &Option<String>) -> String {
@@ -88,6 +103,16 @@ impl Error {
             tensor: tensor.map(short),
             expected: expected.into(),
             found: found.into(),
+        }
+    }
+
+    /// The pickle in `path` asks for what is never given.
+    pub(crate) fn refused(path: &Path, opcode: &'static str, at: usize, asked: &str) -> Error {
+        Error::Refused {
+            path: path.to_owned(),
+            opcode,
+            at,
+            asked: short(asked),
         }
     }
 

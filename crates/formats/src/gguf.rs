@@ -11,7 +11,7 @@ mod metadata;
 pub use blocks::{dequantise, is_readable};
 pub use metadata::{Array, Metadata, Strings, Value};
 
-use crate::{Checkpoint, Error, File, Result, Source, Tensor, Type, sniff_bytes};
+use crate::{Checkpoint, Error, File, Result, Source, Tensor, Type, sniff};
 use cursor::Cursor;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -53,24 +53,7 @@ impl Gguf {
 /// # Errors
 /// A file that is something else, a part that breaks a rule or ends early, a type that is not known.
 pub fn read(file: File) -> Result<Gguf> {
-    let bytes = file.bytes();
-    match sniff_bytes(&bytes[..bytes.len().min(512)], bytes.len() as u64) {
-        Ok(Source::Gguf) => {}
-        Ok(_) => {
-            return Err(Error::invalid(
-                file.path(),
-                None,
-                "a GGUF file",
-                "safetensors",
-            ));
-        }
-        Err(reason) => {
-            return Err(Error::Unusable {
-                path: file.path().to_owned(),
-                reason,
-            });
-        }
-    }
+    sniff::require(&file, Source::Gguf)?;
     let mut cursor = Cursor::new(&file);
     cursor.skip("magic", 4)?;
     let version = cursor.u32("version")?;
@@ -197,6 +180,7 @@ fn place(
             name,
             dtype,
             shape,
+            strides: None,
             file: 0,
             range,
         });

@@ -10,6 +10,9 @@
 //!
 //! * [`sniff`](sniff()) says what lies at a path, and what is wrong with it.
 //! * [`safetensors`] reads one file or several shards, and writes.
+//! * [`torch`] reads PyTorch's files; pickles are data, and nothing in them is ever executed.
+//! * [`npz`] reads zip files of NumPy arrays.
+//! * [`shards`] says which files of a directory belong together.
 //! * [`gguf`] reads GGUF version 2 and 3, its metadata, and the values of its blocks.
 #![forbid(unsafe_code)]
 
@@ -17,8 +20,13 @@ mod checkpoint;
 mod dtype;
 mod error;
 pub mod gguf;
+pub mod npz;
 pub mod safetensors;
+pub mod shards;
 mod sniff;
+pub mod torch;
+mod view;
+mod zip;
 
 pub use checkpoint::{Bytes, Checkpoint, File, Tensor};
 pub use dtype::{BlockType, Type};

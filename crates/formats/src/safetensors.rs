@@ -4,22 +4,23 @@
 //! `{"dtype", "shape", "data_offsets"}`; offsets count from the end of the header, and the tensors
 //! cover the data without hole or overlap. Nothing aligns the data to anything.
 
-mod directory;
 mod header;
+mod split;
 mod writer;
 
-pub use directory::{Index, files_of, open, plan_shards, shard_name};
-pub(crate) use directory::{is_weights, names};
+pub use split::{plan_shards, shard_name};
 pub use writer::{Declared, Writer};
 
-use crate::{Checkpoint, Error, File, Result, Source, Tensor, sniff_bytes};
+use crate::shards::SAFETENSORS;
+use crate::{Bytes, Checkpoint, Error, File, Result, Source, Tensor, sniff};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Headers longer than this are not read: 100 MB, as everywhere.
 pub const HEADER_LIMIT: u64 = 100_000_000;
 
 /// The name of the index beside the shards.
-pub const INDEX: &str = "model.safetensors.index.json";
+pub const INDEX: &str = SAFETENSORS.index;
 
 /// Reads one file, or the shards of one checkpoint. Copies no tensor; takes time and memory in
 /// proportion to the headers.
@@ -38,6 +39,7 @@ pub fn read(files: Vec<File>) -> Result<Checkpoint> {
             name: entry.name,
             dtype: entry.dtype,
             shape: entry.shape,
+            strides: None,
             file: index,
             range: start + entry.offsets.start..start + entry.offsets.end,
         }));
@@ -45,27 +47,22 @@ pub fn read(files: Vec<File>) -> Result<Checkpoint> {
     Checkpoint::new(files, tensors, metadata)
 }
 
+/// Reads the checkpoint of a directory: `model*.safetensors`. `open` gives a file's contents: mapped
+/// or read.
+///
+/// # Errors
+/// A shard that is missing or left over, an index that does not parse or fit, and as [`read`].
+pub fn open(
+    directory: &Path,
+    open: &dyn Fn(&Path) -> std::io::Result<Bytes>,
+) -> Result<Checkpoint> {
+    SAFETENSORS.open(directory, open, read)
+}
+
 /// The header of a file that looks like safetensors.
 fn header_bytes(file: &File) -> Result<&[u8]> {
+    sniff::require(file, Source::Safetensors)?;
     let bytes = file.bytes();
-    let start = &bytes[..bytes.len().min(512)];
-    match sniff_bytes(start, bytes.len() as u64) {
-        Ok(Source::Safetensors) => {}
-        Ok(_) => {
-            return Err(Error::invalid(
-                file.path(),
-                None,
-                "a safetensors file",
-                "GGUF",
-            ));
-        }
-        Err(reason) => {
-            return Err(Error::Unusable {
-                path: file.path().to_owned(),
-                reason,
-            });
-        }
-    }
     let header = bytes.split_first_chunk::<8>().and_then(|(length, rest)| {
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
         rest.get(..length)

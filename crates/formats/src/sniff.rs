@@ -1,19 +1,45 @@
 //! What lies at a path, and what is wrong with it.
 
-use crate::{Error, Result};
+use crate::shards::{CONSOLIDATED, Family, PYTORCH, SAFETENSORS, WEIGHTS, names};
+use crate::{Error, File, Result};
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-/// Something that can be read as a checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Something that can be read as a checkpoint. Of several in one directory, the first counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Source {
     /// A directory with safetensors files: Hugging Face's or MLX's layout.
     Directory,
+    /// A directory with `pytorch_model*.bin`: Hugging Face's older layout.
+    TorchDirectory,
+    /// A directory with `consolidated.NN.pth`, as Meta and Mistral publish.
+    Consolidated,
+    /// A directory with `weights.npz` or `weights.NN.npz`, as MLX's example programs write.
+    NpzDirectory,
     /// A GGUF file.
     Gguf,
     /// A safetensors file.
     Safetensors,
+    /// A PyTorch file: a zip file, or the stream of pickles from before PyTorch 1.6.
+    Torch,
+    /// An npz file: a zip file of arrays.
+    Npz,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Directory => "a directory of safetensors files",
+            Source::TorchDirectory => "a directory of PyTorch files",
+            Source::Consolidated => "a directory of consolidated PyTorch files",
+            Source::NpzDirectory => "a directory of npz files",
+            Source::Gguf => "a GGUF file",
+            Source::Safetensors => "a safetensors file",
+            Source::Torch => "a PyTorch file",
+            Source::Npz => "an npz file",
+        })
+    }
 }
 
 /// What a path holds that cannot be read as a checkpoint. Prints as a message.
@@ -36,8 +62,10 @@ pub enum Unusable {
     Html,
     /// A file that begins like a checkpoint and ends too early.
     Truncated,
-    /// A zip or pickle file, as PyTorch writes.
+    /// A pickle, but not one that PyTorch wrote.
     Pickle,
+    /// What PyTorch wrote before version 0.1.10, or another tar file.
+    Tar,
     /// None of the formats that are known.
     Unknown,
 }
@@ -49,11 +77,11 @@ impl fmt::Display for Unusable {
             Unusable::EmptyFile => f.write_str("the file is empty (0 bytes); download it again"),
             Unusable::EmptyDirectory => f.write_str("the directory is empty"),
             Unusable::NoWeights(names) => {
-                f.write_str("expected model*.safetensors in this directory, found ")?;
+                write!(f, "expected {WEIGHT_FILES} in this directory, found ")?;
                 list(f, names)
             }
             Unusable::GgufInside(names) => {
-                f.write_str("expected model*.safetensors in this directory, found ")?;
+                write!(f, "expected {WEIGHT_FILES} in this directory, found ")?;
                 list(f, names)?;
                 f.write_str("; give the path of the GGUF file itself")
             }
@@ -66,13 +94,20 @@ impl fmt::Display for Unusable {
             Unusable::Truncated => {
                 f.write_str("the file is cut short; the download was interrupted")
             }
-            Unusable::Pickle => f.write_str(
-                "PyTorch files (zip, pickle) are not supported; use a safetensors version",
+            Unusable::Pickle => {
+                f.write_str("this is a Python pickle, but not a checkpoint that PyTorch wrote")
+            }
+            Unusable::Tar => f.write_str(
+                "tar files (PyTorch's before version 0.1.10) are not supported; save it again",
             ),
-            Unusable::Unknown => f.write_str("neither safetensors nor GGUF"),
+            Unusable::Unknown => f.write_str("neither safetensors, GGUF, PyTorch nor npz"),
         }
     }
 }
+
+/// The files that a directory is known by.
+const WEIGHT_FILES: &str =
+    "model*.safetensors, pytorch_model*.bin, consolidated.NN.pth or weights.npz";
 
 /// Names the first five, and how many more there are.
 fn list(f: &mut fmt::Formatter<'_>, names: &[String]) -> fmt::Result {
@@ -120,14 +155,43 @@ pub fn sniff_bytes(start: &[u8], length: u64) -> std::result::Result<Source, Unu
             };
         }
     }
-    if start.starts_with(b"PK\x03\x04") || (start.len() > 1 && start[0] == 0x80 && start[1] <= 5) {
-        return Err(Unusable::Pickle);
+    if start.starts_with(b"PK\x03\x04") {
+        return Ok(zip_kind(start));
+    }
+    if let [0x80, 0..=5, ..] = start {
+        return if is_torch_stream(start) {
+            Ok(Source::Torch)
+        } else {
+            Err(Unusable::Pickle)
+        };
+    }
+    if start.get(257..262) == Some(b"ustar") {
+        return Err(Unusable::Tar);
     }
     if length < 8 {
         Err(Unusable::Truncated)
     } else {
         Err(Unusable::Unknown)
     }
+}
+
+/// An npz file begins with an array; PyTorch's zip files do not hold any.
+fn zip_kind(start: &[u8]) -> Source {
+    let length = start.get(26..28).map_or(0, |bytes| {
+        usize::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+    });
+    match start.get(30..30 + length) {
+        Some(name) if name.ends_with(b".npy") => Source::Npz,
+        _ => Source::Torch,
+    }
+}
+
+/// The first of the pickles that PyTorch wrote before version 1.6 is this number.
+const STREAM: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+fn is_torch_stream(start: &[u8]) -> bool {
+    let first = &start[..start.len().min(32)];
+    first.windows(STREAM.len()).any(|bytes| bytes == STREAM)
 }
 
 fn is_html(text: &[u8]) -> bool {
@@ -166,14 +230,41 @@ pub fn sniff(path: &Path) -> Result<Source> {
     sniff_bytes(&start, metadata.len()).map_err(unusable)
 }
 
+/// Refuses a file that is not of the kind that a reader is for.
+///
+/// # Errors
+/// What it is instead.
+pub(crate) fn require(file: &File, kind: Source) -> Result<()> {
+    let bytes = file.bytes();
+    match sniff_bytes(&bytes[..bytes.len().min(512)], bytes.len() as u64) {
+        Ok(found) if found == kind => Ok(()),
+        Ok(found) => Err(Error::invalid(
+            file.path(),
+            None,
+            kind.to_string(),
+            found.to_string(),
+        )),
+        Err(reason) => Err(Error::Unusable {
+            path: file.path().to_owned(),
+            reason,
+        }),
+    }
+}
+
 fn sniff_directory(path: &Path) -> Result<Source> {
-    let names = crate::safetensors::names(path)?;
-    let is_weights = |name: &&String| crate::safetensors::is_weights(name);
-    if names
-        .iter()
-        .any(|name| is_weights(&name) || name == crate::safetensors::INDEX)
-    {
-        return Ok(Source::Directory);
+    let names = names(path)?;
+    let kind = |name: &String| {
+        let of = |family: &Family| family.holds(name) || name == family.index;
+        match name {
+            _ if of(&SAFETENSORS) => Some(Source::Directory),
+            _ if of(&PYTORCH) => Some(Source::TorchDirectory),
+            _ if CONSOLIDATED.holds(name) => Some(Source::Consolidated),
+            _ if WEIGHTS.holds(name) => Some(Source::NpzDirectory),
+            _ => None,
+        }
+    };
+    if let Some(first) = names.iter().filter_map(kind).min() {
+        return Ok(first);
     }
     let gguf: Vec<String> = names
         .iter()

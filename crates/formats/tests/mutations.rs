@@ -5,8 +5,8 @@
 
 mod seeds;
 
-use kiln_formats::safetensors::Index;
-use kiln_formats::{Checkpoint, File, gguf, safetensors, sniff_bytes};
+use kiln_formats::shards::{Index, SAFETENSORS};
+use kiln_formats::{Checkpoint, File, Result, gguf, npz, safetensors, sniff_bytes, torch};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -138,7 +138,7 @@ fn no_damaged_shard_or_index_panics_or_allocates_much() {
                 };
                 File::new(files[index].0.clone(), std::sync::Arc::new(bytes))
             };
-            let Ok(index) = Index::parse(&file(2)) else {
+            let Ok(index) = Index::parse(&file(2), &SAFETENSORS) else {
                 return;
             };
             let Ok(checkpoint) = safetensors::read(vec![file(0), file(1)]) else {
@@ -167,6 +167,37 @@ fn no_damaged_gguf_file_panics_or_allocates_much() {
         assert!(
             count > 15 * seed.len() && read > 0 && read < count,
             "{read} of {count}"
+        );
+    }
+}
+
+/// Files that PyTorch, NumPy and MLX wrote.
+#[test]
+fn no_damaged_torch_or_npz_file_panics_or_allocates_much() {
+    type Read = fn(Vec<File>) -> Result<Checkpoint>;
+    let cases: [(&str, Read); 6] = [
+        ("views.pth", torch::read),
+        ("views_legacy.pth", torch::read),
+        ("protocol4.pth", torch::read),
+        ("numpy.npz", npz::read),
+        ("packed.npz", npz::read),
+        ("mlx.npz", npz::read),
+    ];
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/torch/");
+    for (name, open) in cases {
+        let seed = std::fs::read(format!("{directory}{name}")).unwrap();
+        look(&open(vec![seeds::file(seed.clone())]).unwrap());
+        let mut read = 0;
+        let count = damaged(&seed, |bytes| {
+            let _ = sniff_bytes(&bytes, bytes.len() as u64);
+            if let Ok(checkpoint) = open(vec![seeds::file(bytes)]) {
+                look(&checkpoint);
+                read += 1;
+            }
+        });
+        assert!(
+            count > 15 * seed.len() && read > 0 && read < count,
+            "{read} of {count} of {name}"
         );
     }
 }

@@ -3,7 +3,8 @@
 
 mod seeds;
 
-use kiln_formats::safetensors::{self, Declared, INDEX, Index, Writer};
+use kiln_formats::safetensors::{self, Declared, INDEX, Writer};
+use kiln_formats::shards::{Index, PYTORCH, SAFETENSORS};
 use kiln_formats::{Bytes, Checkpoint, Error, File, Result, Type};
 use seeds::{file, raw};
 use std::path::Path;
@@ -263,14 +264,13 @@ fn an_index_never_leads_out_of_its_directory() {
         "..",
         "",
     ] {
-        let index = format!(r#"{{"weight_map":{{"w":"{shard}"}}}}"#);
-        let error = Index::parse(&file(index.into_bytes()))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("expected the name of a safetensors file"),
-            "{error}"
-        );
+        for family in [SAFETENSORS, PYTORCH] {
+            let shard = shard.replace(".safetensors", family.ending);
+            let index = format!(r#"{{"weight_map":{{"w":"{shard}"}}}}"#);
+            let error = Index::parse(&file(index.into_bytes()), &family).unwrap_err();
+            let expected = format!("expected the name of a {} file in", family.ending);
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
     }
 }
 

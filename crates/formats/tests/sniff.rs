@@ -35,6 +35,7 @@ fn contents_decide_and_names_do_not() {
 fn every_unusable_file_has_its_own_message() {
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     let cut = &seeds::safetensors(0)[..40];
+    let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
     let cases: [(&[u8], Unusable, &str); 9] = [
         (lfs, Unusable::LfsPointer, "Git LFS pointer"),
         (b"\n <!DOCTYPE html><p>404", Unusable::Html, "web page"),
@@ -42,7 +43,7 @@ fn every_unusable_file_has_its_own_message() {
         (b"", Unusable::EmptyFile, "empty"),
         (cut, Unusable::Truncated, "cut short"),
         (b"GGUF\x03\0\0\0", Unusable::Truncated, "cut short"),
-        (b"PK\x03\x04 archive data.pkl", Unusable::Pickle, "PyTorch"),
+        (&tar, Unusable::Tar, "tar files"),
         (b"\x80\x02}q\x00(X\x05\x00\x00", Unusable::Pickle, "PyTorch"),
         (b"something else entirely", Unusable::Unknown, "neither"),
     ];
@@ -60,11 +61,12 @@ fn directories_are_judged_by_their_weights() {
     assert_eq!(reason(sniff(directory.path())), Unusable::EmptyDirectory);
     put("config.json");
     put("consolidated.safetensors");
+    put("weights.npz.part");
     let found = reason(sniff(directory.path()));
     assert!(
         found
             .to_string()
-            .ends_with("found config.json, consolidated.safetensors"),
+            .ends_with("found config.json, consolidated.safetensors, weights.npz.part"),
         "{found}"
     );
     put("model.gguf");
@@ -73,8 +75,16 @@ fn directories_are_judged_by_their_weights() {
             .to_string()
             .contains("path of the GGUF file itself")
     );
-    put("model.safetensors");
-    assert_eq!(sniff(directory.path()).unwrap(), Source::Directory);
+    // Of several kinds, the later ones of these count.
+    for (name, kind) in [
+        ("weights.npz", Source::NpzDirectory),
+        ("consolidated.00.pth", Source::Consolidated),
+        ("pytorch_model.bin", Source::TorchDirectory),
+        ("model.safetensors", Source::Directory),
+    ] {
+        put(name);
+        assert_eq!(sniff(directory.path()).unwrap(), kind);
+    }
     let gone = directory.path().join("gone");
     let error = sniff(&gone).unwrap_err().to_string();
     assert!(

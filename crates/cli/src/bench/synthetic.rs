@@ -243,6 +243,7 @@ fn tensor(name: &str, kind: Kind, dtype: Type, shape: &[usize]) -> Result<Tensor
         name: name.to_owned(),
         dtype,
         shape: shape.to_vec(),
+        strides: None,
         file: kind as usize,
         range: 0..dtype.bytes(shape).ok_or_else(too_large)?,
     })

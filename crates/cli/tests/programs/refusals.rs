@@ -66,11 +66,20 @@ fn a_file_that_is_cut_short() {
 }
 
 #[test]
-fn a_pickle() {
+fn a_file_of_another_kind() {
     refused(
         &with_weights(b"PK\x03\x04..............."),
+        3,
+        &["expected a safetensors file, found a PyTorch file"],
+    );
+}
+
+#[test]
+fn a_pickle() {
+    refused(
+        &with_weights(b"\x80\x02}q\x00(X\x05\x00\x00"),
         4,
-        &["PyTorch", "safetensors"],
+        &["Python pickle", "PyTorch"],
     );
 }
 

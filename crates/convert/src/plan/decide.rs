@@ -27,7 +27,7 @@ impl Planner<'_> {
     /// Finds the tensor, checks it, and decides what happens to it.
     fn job(&self, expected: &Expected) -> Result<Job> {
         let model = self.model;
-        let name = model.stored_name(&expected.name);
+        let name = model.names.of(&expected.name);
         let invalid = |expected: String, found: String| {
             Error::File(kiln_formats::Error::invalid(
                 &model.path,
@@ -36,32 +36,31 @@ impl Planner<'_> {
                 found,
             ))
         };
-        let Some(source) = model.checkpoint.tensor(&name) else {
+        let Some(source) = model.find(&expected.name)? else {
             return Err(invalid(
                 format!("this tensor, shape {:?}", expected.shape),
                 "none".into(),
             ));
         };
-        let packed = packed::find(model, &self.config, expected, source)?;
+        let packed = packed::find(model, &self.config, expected, &source)?;
         if packed.is_none() && source.shape != expected.shape {
             let found = format!("{:?}", source.shape);
             return Err(invalid(format!("shape {:?}", expected.shape), found));
         }
         if packed.is_none() && !model.can_read(source.dtype) {
-            let path = model.checkpoint.path(source);
             let what = format!("type {}", source.dtype);
-            return Err(kiln_formats::Error::unsupported(path, Some(&name), what).into());
+            return Err(kiln_formats::Error::unsupported(source.path(), Some(&name), what).into());
         }
         let heads = model.interleaved_heads(expected);
-        let (rows, k) = match expected.shape[..] {
-            [rows, k] => (rows, k),
-            [rows] if heads.is_some() => (rows, 1),
-            _ => (1, expected.shape.iter().product()),
+        let (rows, k, source) = match expected.shape[..] {
+            [rows, k] => (rows, k, source),
+            [rows] if heads.is_some() => (rows, 1, source.upright()),
+            _ => (1, expected.shape.iter().product(), source),
         };
         let path = layer(&expected.name);
         let rule = expected.is_matrix().then(|| self.first(path)).flatten();
         let mut job = Job {
-            source: source.clone(),
+            source,
             packed,
             name: expected.name.clone(),
             shape: expected.shape.clone(),

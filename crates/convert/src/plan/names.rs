@@ -2,14 +2,15 @@
 
 use crate::config::{EMBEDDING, Expected, HEAD, Llama};
 use crate::plan::layer;
-use crate::source::{Model, Naming};
-use crate::{Result, gguf};
+use crate::source::{Model, stored_names};
+use crate::{Error, Result};
+use kiln_formats::Checkpoint;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Keeps the list of expected tensors in proportion to the file.
 pub(super) fn check_layers(model: &Model, llama: &Llama) -> Result<()> {
-    let most = model.checkpoint.len();
+    let most = model.shards.iter().map(Checkpoint::len).sum();
     if llama.layers <= most {
         return Ok(());
     }
@@ -21,19 +22,18 @@ pub(super) fn check_layers(model: &Model, llama: &Llama) -> Result<()> {
 /// Decides by bytes whether the head is the embedding; the result is what the configuration then
 /// says. Gives the head that is to be converted, if there is one.
 pub(super) fn head(model: &mut Model, llama: &Llama) -> Result<Option<Expected>> {
-    let checkpoint = &model.checkpoint;
     // A quantised one is its codes, scales and biases.
     let planes = |name: &str| {
-        let path = layer(name).to_owned();
-        ["weight", "scales", "biases"].map(|plane| {
-            let tensor = checkpoint.tensor(&format!("{path}.{plane}"));
-            tensor.map(|tensor| (tensor.dtype, &tensor.shape, checkpoint.bytes(tensor)))
-        })
+        let path = layer(name);
+        let plane = |plane| model.find(&format!("{path}.{plane}"));
+        Ok::<_, Error>([plane("weight")?, plane("scales")?, plane("biases")?])
     };
-    let head = planes(&model.stored_name(HEAD));
-    let embedding = planes(&model.stored_name(EMBEDDING));
-    let same = head[0].is_some() && head == embedding;
+    let (head, embedding) = (planes(HEAD)?, planes(EMBEDDING)?);
     let has_head = head[0].is_some();
+    let same = head.iter().zip(&embedding).all(|planes| match planes {
+        (Some(head), Some(embedding)) => head.equals(embedding),
+        (head, embedding) => head.is_none() && embedding.is_none(),
+    });
     let (tied, note) = match (has_head, llama.tied) {
         (true, _) if same => (
             true,
@@ -58,8 +58,8 @@ pub(super) fn head(model: &mut Model, llama: &Llama) -> Result<Option<Expected>>
 pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()> {
     let known: BTreeSet<String> = expected
         .iter()
-        .map(|expected| model.stored_name(&expected.name))
-        .chain([model.stored_name(HEAD)])
+        .map(|expected| model.names.of(&expected.name))
+        .chain([model.names.of(HEAD)])
         .collect();
     let planes = match model.config.get("quantization") {
         Some(Value::Object(_)) => planes(model, expected),
@@ -67,19 +67,14 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
     };
     let mut unmapped = Vec::new();
     let mut dropped = 0;
-    for tensor in &model.checkpoint {
-        let name = &tensor.name;
+    for name in stored_names(&model.shards) {
         if known.contains(name) || planes.contains(name) {
             continue;
         }
-        let computed = match model.naming {
-            Naming::HuggingFace => name.ends_with(".rotary_emb.inv_freq"),
-            Naming::Gguf => name == gguf::FACTORS,
-        };
-        if computed {
+        if model.names.is_computed(name) {
             dropped += 1
         } else {
-            unmapped.push(name.as_str())
+            unmapped.push(name)
         }
     }
     if dropped > 0 {
@@ -108,8 +103,8 @@ fn planes(model: &Model, expected: &[Expected]) -> BTreeSet<String> {
     let matrices = expected.iter().filter(|expected| expected.is_matrix());
     let names = matrices.map(|expected| expected.name.as_str());
     let planes = |name: &str| {
-        let stored = model.stored_name(name);
-        ["scales", "biases"].map(|plane| format!("{}.{plane}", layer(&stored)))
+        let path = layer(name);
+        ["scales", "biases"].map(|plane| model.names.of(&format!("{path}.{plane}")))
     };
     names.chain([HEAD]).flat_map(planes).collect()
 }

@@ -4,16 +4,17 @@ use crate::Result;
 use crate::config::Expected;
 use crate::plan::{element, layer};
 use crate::source::Model;
+use crate::stored::Stored;
 use kiln_array::{DType, Format};
-use kiln_formats::{Checkpoint, Error, Tensor, Type};
+use kiln_formats::{Error, Type};
 use kiln_model::Config;
 
 /// MLX's planes beside the codes.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed {
     pub(crate) format: Format,
-    pub(crate) scales: Tensor,
-    pub(crate) biases: Option<Tensor>,
+    pub(crate) scales: Stored,
+    pub(crate) biases: Option<Stored>,
 }
 
 /// The planes that belong to `codes`, if they are codes, checked against the configuration.
@@ -21,12 +22,11 @@ pub(super) fn find(
     model: &Model,
     config: &Config,
     expected: &Expected,
-    codes: &Tensor,
+    codes: &Stored,
 ) -> Result<Option<Packed>> {
-    let checkpoint = &model.checkpoint;
-    let plane = |name: &str| checkpoint.tensor(&format!("{}.{name}", layer(&codes.name)));
+    let plane = |name: &str| model.find(&format!("{}.{name}", layer(&expected.name)));
     let (&[rows, k], Some(quantization), Some(scales)) =
-        (&expected.shape[..], &config.quantization, plane("scales"))
+        (&expected.shape[..], &config.quantization, plane("scales")?)
     else {
         return Ok(None);
     };
@@ -36,8 +36,8 @@ pub(super) fn find(
         .map_err(Box::new)?;
     let packed = Packed {
         format,
-        scales: scales.clone(),
-        biases: plane("biases").cloned(),
+        scales,
+        biases: plane("biases")?,
     };
     check_planes(model, codes, &packed, rows, k)?;
     Ok(Some(packed))
@@ -46,12 +46,11 @@ pub(super) fn find(
 /// Dtypes and shapes are those of `rows` rows of `k` weights.
 fn check_planes(
     model: &Model,
-    codes: &Tensor,
+    codes: &Stored,
     packed: &Packed,
     rows: usize,
     k: usize,
 ) -> Result<()> {
-    let checkpoint = &model.checkpoint;
     let Packed {
         format,
         scales,
@@ -59,49 +58,34 @@ fn check_planes(
     } = packed;
     if !k.is_multiple_of(format.group()) {
         let groups = format!("rows of whole groups of {}", format.group());
-        return Err(wrong(checkpoint, codes, groups, format!("rows of {k}")).into());
+        return Err(wrong(codes, groups, format!("rows of {k}")).into());
     }
     let groups = [rows, k / format.group()];
     let words = [rows, k * format.bits() / 32];
-    check(
-        checkpoint,
-        codes,
-        "U32",
-        words,
-        *format,
-        codes.dtype == Type::U32,
-    )?;
+    check(codes, "U32", words, *format, codes.dtype == Type::U32)?;
     if !format.has_biases() {
         let bytes = matches!(scales.dtype, Type::U8 | Type::F8E8M0 | Type::F8E4M3);
-        check(checkpoint, scales, "U8", groups, *format, bytes)?;
+        check(scales, "U8", groups, *format, bytes)?;
         if let Some(biases) = biases {
             let expected = format!("no biases beside {format}");
-            return Err(wrong(checkpoint, biases, expected, "some".into()).into());
+            return Err(wrong(biases, expected, "some".into()).into());
         }
     } else {
         let floats = element(scales.dtype).is_some();
-        check(checkpoint, scales, "floats", groups, *format, floats)?;
+        check(scales, "floats", groups, *format, floats)?;
         let Some(biases) = biases else {
             let name = format!("{}.biases", layer(&codes.name));
             let expected = "biases beside the scales";
             return Err(Error::invalid(&model.path, Some(&name), expected, "none").into());
         };
         let same = biases.dtype == scales.dtype;
-        check(
-            checkpoint,
-            biases,
-            &scales.dtype.to_string(),
-            groups,
-            *format,
-            same,
-        )?;
+        check(biases, &scales.dtype.to_string(), groups, *format, same)?;
     }
     Ok(())
 }
 
 fn check(
-    checkpoint: &Checkpoint,
-    plane: &Tensor,
+    plane: &Stored,
     dtype: &str,
     shape: [usize; 2],
     format: Format,
@@ -111,15 +95,9 @@ fn check(
         return Ok(());
     }
     let found = format!("{} {:?}", plane.dtype, plane.shape);
-    Err(wrong(
-        checkpoint,
-        plane,
-        format!("{dtype} {shape:?} for {format}"),
-        found,
-    )
-    .into())
+    Err(wrong(plane, format!("{dtype} {shape:?} for {format}"), found).into())
 }
 
-fn wrong(checkpoint: &Checkpoint, plane: &Tensor, expected: String, found: String) -> Error {
-    Error::invalid(checkpoint.path(plane), Some(&plane.name), expected, found)
+fn wrong(plane: &Stored, expected: String, found: String) -> Error {
+    Error::invalid(plane.path(), Some(&plane.name), expected, found)
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::{Action, Job, Plan};
 use crate::rows;
+use crate::stored::Stored;
 use serde::Serialize;
 
 /// What becomes of one tensor of the source.
@@ -11,7 +12,7 @@ pub struct Planned {
     pub source: String,
     /// How the source stores it: a type, or the format of a quantised layer.
     pub source_dtype: String,
-    /// As stored, row-major.
+    /// As stored, row-major; the pieces of a tensor that is divided among files joined.
     pub source_shape: Vec<usize>,
     /// The name it is written under; quantised ones have scales and biases beside it.
     pub name: String,
@@ -77,20 +78,11 @@ impl Plan {
     }
 
     /// Bytes that the conversion needs at most, besides the program itself: the largest tensor as
-    /// it is stored, its scales, and a block of rows for each thread. Without progress bars and
-    /// headers.
+    /// it is stored, its scales, a block of rows for each thread, and whatever had to be unpacked.
+    /// Without progress bars and headers.
     pub fn memory(&self) -> u64 {
         let need = |job: &Job| {
-            let stored = match &job.packed {
-                Some(packed) => {
-                    let biases = packed
-                        .biases
-                        .as_ref()
-                        .map_or(0, |biases| biases.range.len());
-                    job.source.range.len() + packed.scales.range.len() + biases
-                }
-                None => job.source.range.len(),
-            };
+            let stored: usize = job.planes().map(Stored::mapped).sum();
             let planes = match job.action {
                 Action::Copy | Action::Cast(_) => 0,
                 _ => job
@@ -102,7 +94,9 @@ impl Plan {
             };
             (stored + planes + rows::working(job)) as u64
         };
-        self.jobs.iter().map(need).max().unwrap_or(0)
+        let planes = self.jobs.iter().flat_map(Job::planes);
+        let unpacked: usize = planes.map(Stored::unpacked).sum();
+        self.jobs.iter().map(need).max().unwrap_or(0) + unpacked as u64
     }
 
     /// What is not as it was in the source, and what is missing.

@@ -72,3 +72,16 @@ fn no_damaged_gguf_header_panics() {
     let begun = begun(&place, &path, &path, header);
     assert!(begun > 0 && begun < 2 * header, "{begun}");
 }
+
+#[test]
+fn no_damaged_torch_file_or_params_panic() {
+    let place = crate::torch::copy("meta2");
+    let part = place.source().join("consolidated.01.pth");
+    let pickle = 3000;
+    let count = begun(&place, &place.source(), &part, pickle);
+    assert!(count > 0 && count < 2 * pickle, "{count}");
+    let params = place.source().join("params.json");
+    let length = std::fs::read(&params).unwrap().len();
+    let count = begun(&place, &place.source(), &params, usize::MAX);
+    assert!(count > 0 && count < 2 * length, "{count}");
+}

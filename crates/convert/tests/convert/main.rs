@@ -10,3 +10,4 @@ mod packed;
 mod refusals;
 mod rules;
 mod target;
+mod torch;

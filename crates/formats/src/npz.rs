@@ -1,0 +1,96 @@
+//! npz: a zip file of arrays, each with a header that says type and shape.
+//!
+//! Entries are stored, as MLX's `savez` and NumPy's write them, or deflated. Column-major arrays and
+//! MLX's way to write bfloat16 (`V2`: two bytes of anything) are understood.
+
+mod header;
+
+use crate::view::{self, View};
+use crate::zip::{self, Entry};
+use crate::{Checkpoint, Error, File, Result, Source, Tensor, sniff};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Reads one file, or the files of one checkpoint. The name of an array is that of its entry without
+/// `.npy`. Stored arrays are not copied; deflated ones are unpacked, and take their size in memory as
+/// long as the checkpoint lives.
+///
+/// # Errors
+/// A file that is something else, an entry or header that breaks a rule, big-endian numbers, a type
+/// that is not known, a name that two files hold.
+pub fn read(files: Vec<File>) -> Result<Checkpoint> {
+    let mut tensors = Vec::new();
+    let mut made = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        sniff::require(file, Source::Npz)?;
+        for entry in zip::entries(file)? {
+            if entry.deflated {
+                let index = files.len() + made.len();
+                let unpacked = File::made(file.path(), unpack(file, &entry)?);
+                let range = 0..unpacked.bytes().len();
+                tensors.push(array(&unpacked, entry.name, index, range)?);
+                made.push(unpacked);
+            } else {
+                tensors.push(array(file, entry.name, index, entry.range)?);
+            }
+        }
+    }
+    let files = files.into_iter().chain(made).collect();
+    Checkpoint::new(files, tensors, BTreeMap::new())
+}
+
+/// Deflate makes no more of a byte than this, so memory is in proportion to the file.
+const MOST: usize = 1032;
+
+fn unpack(file: &File, entry: &Entry<'_>) -> Result<Vec<u8>> {
+    let packed = &file.bytes()[entry.range.clone()];
+    let limit = entry.size.min(packed.len().saturating_mul(MOST));
+    match miniz_oxide::inflate::decompress_to_vec_with_limit(packed, limit) {
+        Ok(bytes) if bytes.len() == entry.size => Ok(bytes),
+        _ => {
+            let expected = format!("deflated data of {} bytes", entry.size);
+            let found = "others; the file is damaged";
+            Err(Error::invalid(
+                file.path(),
+                Some(entry.name),
+                expected,
+                found,
+            ))
+        }
+    }
+}
+
+/// The array whose header and data are `range` of a file.
+fn array(file: &File, name: &str, index: usize, range: Range<usize>) -> Result<Tensor> {
+    let Some(short) = name.strip_suffix(".npy") else {
+        let expected = "arrays alone (names that end with .npy)";
+        return Err(Error::invalid(
+            file.path(),
+            Some(name),
+            expected,
+            "another entry",
+        ));
+    };
+    let header = header::parse(&file.bytes()[range.clone()])
+        .map_err(|fault| fault.name(file.path(), name))?;
+    let strides = if header.column_major {
+        view::column_major(&header.shape)
+    } else {
+        view::row_major(&header.shape)
+    };
+    let data = range.start + header.length..range.end;
+    let found = format!("shape {:?} and {} bytes", header.shape, data.len());
+    let view = strides.map(|strides| View {
+        name: short.to_owned(),
+        dtype: header.dtype,
+        shape: header.shape,
+        strides,
+        offset: 0,
+    });
+    view.and_then(|view| view.place(index, &data))
+        .filter(|tensor| tensor.range == data || tensor.elements() == 0 && data.is_empty())
+        .ok_or_else(|| {
+            let expected = "as many bytes as type and shape ask for";
+            Error::invalid(file.path(), Some(short), expected, found)
+        })
+}

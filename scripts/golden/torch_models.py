@@ -1,0 +1,152 @@
+"""Writes crates/convert/tests/golden/torch/: one small model in every form that PyTorch and MLX's
+example programs have given to checkpoints.
+
+usage: torch_models.py          needs: torch numpy mlx
+
+meta1, meta2, meta4: consolidated.NN.pth, divided as Meta divides a model among 1, 2 and 4 GPUs.
+bin: pytorch_model.bin in PyTorch's older format; q, k and v are views of one tensor, o is a
+     transposed view. bin_shards: two shards and an index.
+npz: weights.npz with Meta's rows, written by MLX; npz_shards: weights.NN.npz with Hugging Face's
+     rows, written by NumPy.
+"""
+
+import collections
+import json
+import pathlib
+
+import mlx.core as mx
+import numpy
+import torch
+
+OUT = pathlib.Path(__file__).resolve().parents[2] / "crates/convert/tests/golden/torch"
+DIM, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, LAYERS, VOCAB = 32, 24, 8, 4, 4, 2, 20
+PARAMS = {
+    "dim": DIM,
+    "multiple_of": 8,
+    "n_heads": HEADS,
+    "n_kv_heads": KV_HEADS,
+    "n_layers": LAYERS,
+    "norm_eps": 1e-5,
+}
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": DIM,
+    "intermediate_size": HIDDEN,
+    "model_type": "llama",
+    "num_attention_heads": HEADS,
+    "num_hidden_layers": LAYERS,
+    "num_key_value_heads": KV_HEADS,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+    "vocab_size": VOCAB,
+}
+# The dimension along which Meta divides a tensor, by the last but one part of its name.
+DIVIDED = {"wq": 0, "wk": 0, "wv": 0, "w1": 0, "w3": 0, "output": 0, "tok_embeddings": 1, "wo": 1, "w2": 1}
+
+
+def meta():
+    def random(*shape):
+        return torch.randn(*shape).half()
+
+    tensors = {"tok_embeddings.weight": random(VOCAB, DIM), "norm.weight": random(DIM)}
+    tensors["output.weight"] = random(VOCAB, DIM)
+    for layer in range(LAYERS):
+        for part, rows in {"wq": DIM, "wk": KV_HEADS * HEAD_DIM, "wv": KV_HEADS * HEAD_DIM, "wo": DIM}.items():
+            tensors[f"layers.{layer}.attention.{part}.weight"] = random(rows, DIM)
+        for part, shape in {"w1": (HIDDEN, DIM), "w2": (DIM, HIDDEN), "w3": (HIDDEN, DIM)}.items():
+            tensors[f"layers.{layer}.feed_forward.{part}.weight"] = random(*shape)
+        for part in ("attention_norm", "ffn_norm"):
+            tensors[f"layers.{layer}.{part}.weight"] = random(DIM)
+    return tensors
+
+
+def half_split(rows):
+    """Meta's rows of q or k, with those of a pair as neighbours, in Hugging Face's order."""
+    return rows.view(-1, HEAD_DIM // 2, 2, DIM).transpose(1, 2).reshape(rows.shape)
+
+
+def hugging_face(tensors):
+    names = {
+        "feed_forward": "mlp",
+        "w1": "gate_proj",
+        "w2": "down_proj",
+        "w3": "up_proj",
+        "attention_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+        "tok_embeddings": "embed_tokens",
+        "attention": "self_attn",
+        **{f"w{part}": f"{part}_proj" for part in "qkvo"},
+    }
+    renamed = {}
+    for name, tensor in tensors.items():
+        if "wq" in name or "wk" in name:
+            tensor = half_split(tensor)
+        path = ".".join(names.get(part, part) for part in name.split("."))
+        renamed["lm_head.weight" if name == "output.weight" else f"model.{path}"] = tensor
+    return renamed
+
+
+def write_json(directory, name, value):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_text(json.dumps(value, indent=2) + "\n")
+
+
+def write_meta(tensors, count):
+    directory = OUT / f"meta{count}"
+    write_json(directory, "params.json", {**PARAMS, "vocab_size": -1})
+    for shard in range(count):
+        part = {"rope.freqs": torch.arange(HEAD_DIM // 2).half()}
+        for name, tensor in tensors.items():
+            axis = DIVIDED.get(name.split(".")[-2])
+            part[name] = tensor if axis is None else tensor.chunk(count, axis)[shard].clone()
+        torch.save(part, directory / f"consolidated.{shard:02}.pth")
+
+
+def write_bin(tensors):
+    write_json(OUT / "bin", "config.json", CONFIG)
+    views = collections.OrderedDict(tensors)
+    for layer in range(LAYERS):
+        names = [f"model.layers.{layer}.self_attn.{part}_proj.weight" for part in "qkv"]
+        fused = torch.cat([tensors[name] for name in names])
+        views.update(zip(names, fused.split([len(tensors[name]) for name in names])))
+        output = f"model.layers.{layer}.self_attn.o_proj.weight"
+        views[output] = tensors[output].t().contiguous().t()
+    torch.save(views, OUT / "bin/pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+    directory = OUT / "bin_shards"
+    write_json(directory, "config.json", CONFIG)
+    names = sorted(tensors)
+    shards = [names[:9], names[9:]]
+    files = [f"pytorch_model-{number:05}-of-00002.bin" for number in (1, 2)]
+    index = {name: file for file, shard in zip(files, shards) for name in shard}
+    write_json(directory, "pytorch_model.bin.index.json", {"metadata": {}, "weight_map": index})
+    for file, shard in zip(files, shards):
+        torch.save({name: tensors[name] for name in shard}, directory / file)
+
+
+def write_npz(tensors, permuted):
+    write_json(OUT / "npz", "config.json", {**PARAMS, "model_type": "llama"})
+    arrays = {name: mx.array(tensor.numpy()) for name, tensor in tensors.items()}
+    # Column-major, as arrays that were transposed are written.
+    arrays["layers.0.feed_forward.w2.weight"] = mx.contiguous(arrays["layers.0.feed_forward.w2.weight"].T).T
+    mx.savez(OUT / "npz/weights.npz", **arrays)
+    config = {"rope_traditional": False, "model_type": "llama", "hidden_dim": HIDDEN, "vocab_size": VOCAB}
+    write_json(OUT / "npz_shards", "config.json", {**PARAMS, **config})
+    names = list(tensors)
+    for number, shard in enumerate([names[:5], names[5:]]):
+        arrays = {name: permuted[name].numpy() for name in shard}
+        numpy.savez(OUT / f"npz_shards/weights.{number:02}.npz", **arrays)
+
+
+def main():
+    torch.manual_seed(5)
+    tensors = meta()
+    for count in (1, 2, 4):
+        write_meta(tensors, count)
+    write_bin(hugging_face(tensors))
+    permuted = {name: half_split(tensor) if "wq" in name or "wk" in name else tensor for name, tensor in tensors.items()}
+    write_npz(tensors, permuted)
+
+
+main()
