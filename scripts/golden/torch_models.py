@@ -4,10 +4,11 @@ example programs have given to checkpoints.
 usage: torch_models.py          needs: torch numpy mlx
 
 meta1, meta2, meta4: consolidated.NN.pth, divided as Meta divides a model among 1, 2 and 4 GPUs.
+meta2_rows: the embedding divided by rows, as Llama 3's.
 bin: pytorch_model.bin in PyTorch's older format; q, k and v are views of one tensor, o is a
      transposed view. bin_shards: two shards and an index.
 npz: weights.npz with Meta's rows, written by MLX; npz_shards: weights.NN.npz with Hugging Face's
-     rows, written by NumPy.
+     rows, written by NumPy. npz_packed: quantised by MLX, 4 bits in groups of 32.
 """
 
 import collections
@@ -19,7 +20,7 @@ import numpy
 import torch
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "crates/convert/tests/golden/torch"
-DIM, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, LAYERS, VOCAB = 32, 24, 8, 4, 4, 2, 20
+DIM, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, LAYERS, VOCAB = 32, 64, 8, 4, 4, 1, 20
 PARAMS = {
     "dim": DIM,
     "multiple_of": 8,
@@ -92,13 +93,13 @@ def write_json(directory, name, value):
     (directory / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
-def write_meta(tensors, count):
-    directory = OUT / f"meta{count}"
+def write_meta(tensors, count, name, divided):
+    directory = OUT / name
     write_json(directory, "params.json", {**PARAMS, "vocab_size": -1})
     for shard in range(count):
         part = {"rope.freqs": torch.arange(HEAD_DIM // 2).half()}
         for name, tensor in tensors.items():
-            axis = DIVIDED.get(name.split(".")[-2])
+            axis = divided.get(name.split(".")[-2])
             part[name] = tensor if axis is None else tensor.chunk(count, axis)[shard].clone()
         torch.save(part, directory / f"consolidated.{shard:02}.pth")
 
@@ -131,6 +132,15 @@ def write_npz(tensors, permuted):
     # Column-major, as arrays that were transposed are written.
     arrays["layers.0.feed_forward.w2.weight"] = mx.contiguous(arrays["layers.0.feed_forward.w2.weight"].T).T
     mx.savez(OUT / "npz/weights.npz", **arrays)
+    quantization = {"group_size": 32, "bits": 4}
+    write_json(OUT / "npz_packed", "config.json", {**PARAMS, "model_type": "llama", "quantization": quantization})
+    packed = {}
+    for name, tensor in tensors.items():
+        array = mx.array(tensor.numpy())
+        planes = mx.quantize(array, **quantization) if array.ndim == 2 else [array]
+        layer = name.removesuffix(".weight")
+        packed.update({f"{layer}.{plane}": array for plane, array in zip(("weight", "scales", "biases"), planes)})
+    mx.savez(OUT / "npz_packed/weights.npz", **packed)
     config = {"rope_traditional": False, "model_type": "llama", "hidden_dim": HIDDEN, "vocab_size": VOCAB}
     write_json(OUT / "npz_shards", "config.json", {**PARAMS, **config})
     names = list(tensors)
@@ -143,7 +153,8 @@ def main():
     torch.manual_seed(5)
     tensors = meta()
     for count in (1, 2, 4):
-        write_meta(tensors, count)
+        write_meta(tensors, count, f"meta{count}", DIVIDED)
+    write_meta(tensors, 2, "meta2_rows", {**DIVIDED, "tok_embeddings": 0})
     write_bin(hugging_face(tensors))
     permuted = {name: half_split(tensor) if "wq" in name or "wk" in name else tensor for name, tensor in tensors.items()}
     write_npz(tensors, permuted)

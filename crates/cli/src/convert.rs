@@ -85,7 +85,7 @@ pub(crate) struct Convert {
     dequantize: bool,
 
     /// The dtype of weights that are not quantised, and of scales [default: what config.json says;
-    /// GGUF: float16]
+    /// GGUF: float16; Meta and npz: each tensor's own]
     #[arg(long, value_enum)]
     dtype: Option<Float>,
 
@@ -113,7 +113,7 @@ pub(crate) struct Convert {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// The checkpoint: a Hugging Face directory or a GGUF file
+    /// The checkpoint: a Hugging Face, MLX, Meta or npz directory, or a GGUF file
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 

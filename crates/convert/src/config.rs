@@ -41,6 +41,7 @@ impl Expected {
 }
 
 pub(crate) const HEAD: &str = "lm_head.weight";
+pub(crate) const NORM: &str = "model.norm.weight";
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 
 impl Llama {
@@ -115,7 +116,7 @@ impl Llama {
         for layer in 0..self.layers {
             all.extend(self.layer(layer));
         }
-        all.push(plain("model.norm.weight", &[self.hidden]));
+        all.push(plain(NORM, &[self.hidden]));
         all
     }
 

@@ -34,15 +34,17 @@ pub(crate) fn read(path: &Path, open: &Open<'_>, read: Read) -> Result<Model> {
         return Err(kiln_formats::Error::invalid(path, None, expected, "none").into());
     }
     let mut config = object(&config_path, open)?;
-    refuse_quantised(&config_path, &config)?;
-    let generation = path.join("generation_config.json");
-    if generation.exists()
-        && let Some(eos) = object(&generation, open)?.get("eos_token_id")
-        && !eos.is_null()
+    if let Some(Value::Object(how)) = config.get("quantization_config")
+        && !config.contains_key("quantization")
+        && !how.contains_key("quant_method")
+        && how.contains_key("group_size")
     {
-        // What mlx-lm does when it loads, and so what it saves.
-        config.insert("eos_token_id".into(), eos.clone());
+        // MLX's, under the name that Hugging Face has for it.
+        config.insert("quantization".into(), how.clone().into());
     }
+    refuse_quantised(&config_path, &config)?;
+    // What mlx-lm does when it loads, and so what it saves.
+    ends_as_said(path, open, &mut config)?;
     let (files, notes) = copied(path)?;
     let checkpoint = read(path, open)?;
     let named = |key: &str| {
@@ -66,6 +68,18 @@ pub(crate) fn read(path: &Path, open: &Open<'_>, read: Read) -> Result<Model> {
         files,
         notes,
     })
+}
+
+/// Takes from `generation_config.json` which ids end an answer; whether there is such a file.
+pub(crate) fn ends_as_said(path: &Path, open: &Open<'_>, config: &mut Config) -> Result<bool> {
+    let path = path.join("generation_config.json");
+    if !path.exists() {
+        return Ok(false);
+    }
+    let eos = object(&path, open)?.remove("eos_token_id");
+    let eos = eos.filter(|eos| !eos.is_null());
+    config.extend(eos.map(|eos| ("eos_token_id".into(), eos)));
+    Ok(true)
 }
 
 /// A file with a JSON object.

@@ -1,9 +1,9 @@
 //! Checkpoints with Meta's names: `consolidated.NN.pth`, and the npz files of MLX's example programs.
 
 use crate::config::{Config, EMBEDDING};
-use crate::directory::{copied, object};
+use crate::directory::{copied, ends_as_said, object};
 use crate::options::dtype_name;
-use crate::plan::element;
+use crate::plan::{element, layer};
 use crate::source::{Model, file};
 use crate::{Open, Result, gguf, names};
 use kiln_formats::shards::{CONSOLIDATED, WEIGHTS};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The settings that are read here; any other could change the model.
-const UNDERSTOOD: [&str; 16] = [
+const UNDERSTOOD: [&str; 17] = [
     "dim",
     "ffn_dim_multiplier",
     "head_dim",
@@ -26,6 +26,7 @@ const UNDERSTOOD: [&str; 16] = [
     "n_kv_heads",
     "n_layers",
     "norm_eps",
+    "quantization",
     "rope_theta",
     "rope_traditional",
     "sliding_window",
@@ -79,7 +80,9 @@ fn model(path: &Path, config: &str, shards: Vec<Checkpoint>, open: &Open<'_>) ->
         Ok(tokenizer) => {
             let ids = ids(&tokenizer);
             model.config.extend(ids);
-            model.files.push(gguf::generation_config(&model.config));
+            if !ends_as_said(path, open, &mut model.config)? {
+                model.files.push(gguf::generation_config(&model.config));
+            }
         }
         Err(kiln_tokenizer::Error::NoTokenizer { .. }) => {}
         Err(error) => model.notes.push(format!("text cannot be encoded: {error}")),
@@ -143,23 +146,14 @@ impl Settings {
 
     /// Refuses what would make the files mean something else than a plain Llama.
     fn check(&self) -> Result<()> {
-        if self.get("quantization").is_some() {
-            let what = "a quantised npz checkpoint; convert the original, which";
-            return Err(Error::unsupported(&self.path, None, what).into());
-        }
         if self.flag("use_scaled_rope")? == Some(true) {
             let what = "use_scaled_rope (the factor is 8 in Llama 3.1 and 32 in Llama 3.2, and not \
                         in this file; take the Hugging Face version, which says it)";
             return Err(Error::unsupported(&self.path, None, what).into());
         }
-        let unknown = |key: &&String| !UNDERSTOOD.contains(&key.as_str());
-        let known = ["quantization", "use_scaled_rope"];
-        if let Some(key) = self
-            .map
-            .keys()
-            .filter(unknown)
-            .find(|key| !known.contains(&key.as_str()))
-        {
+        let unknown =
+            |key: &&String| !UNDERSTOOD.contains(&key.as_str()) && *key != "use_scaled_rope";
+        if let Some(key) = self.map.keys().find(unknown) {
             let value: String = self.map[key].to_string().chars().take(80).collect();
             let what = format!("this setting ({value})");
             return Err(Error::unsupported(&self.path, Some(key), what).into());
@@ -171,7 +165,9 @@ impl Settings {
     /// follows from the weights.
     fn complete(&self, model: &mut Model) -> Result<()> {
         let (dim, heads) = (self.required("dim")?, self.required("n_heads")?);
-        let embedding = model.find(EMBEDDING)?;
+        // Codes have no dtype of weights; their scales do.
+        let scales = model.find(&format!("{}.scales", layer(EMBEDDING)))?;
+        let floats = scales.map_or_else(|| model.find(EMBEDDING), |scales| Ok(Some(scales)))?;
         let rows = |name: &str| {
             let tensor = model.find(name)?;
             Ok::<_, crate::Error>(tensor.and_then(|tensor| tensor.shape.first().copied()))
@@ -216,10 +212,12 @@ impl Settings {
         if let Value::Object(config) = config {
             model.config = config;
         }
-        if let Some(window) = self.map.get("sliding_window") {
-            model.config.insert("sliding_window".into(), window.clone());
+        for key in ["sliding_window", "quantization"] {
+            if let Some(value) = self.map.get(key) {
+                model.config.insert(key.into(), value.clone());
+            }
         }
-        if let Some(dtype) = embedding.and_then(|tensor| element(tensor.dtype)) {
+        if let Some(dtype) = floats.and_then(|tensor| element(tensor.dtype)) {
             model
                 .config
                 .insert("torch_dtype".into(), dtype_name(dtype).into());
@@ -227,8 +225,8 @@ impl Settings {
         Ok(())
     }
 
-    /// How many positions the model was made for. The settings seldom say; of the published models,
-    /// those with these settings have so many.
+    /// How many positions the model was made for. The settings seldom say: a guess from what most
+    /// published models with such settings have, which a note tells.
     fn context(
         &self,
         theta: Option<f64>,

@@ -1,6 +1,6 @@
 //! What lies at a path, in Hugging Face's terms.
 
-use crate::config::{Config, Expected};
+use crate::config::{Config, EMBEDDING, Expected, NORM};
 use crate::names::{self, Names};
 use crate::stored::Stored;
 use crate::{Open, Result, directory, gguf, meta};
@@ -56,7 +56,9 @@ impl Model {
         let shards = self.shards.len();
         match names::divided(name) {
             Some(axis) if shards > 1 && found.len() == shards => {
-                Stored::joined(&found, axis).map(Some)
+                // Llama 3's files divide the embedding by rows: these are as long as a norm.
+                let whole = name == EMBEDDING && tensor.shape.get(1..) == self.norm();
+                Stored::joined(&found, if whole { 0 } else { axis }).map(Some)
             }
             Some(_) if shards > 1 => {
                 let expected = format!("a part of this tensor in each of {shards} files");
@@ -66,6 +68,12 @@ impl Model {
             // Each file has the whole of it: the last one counts, as everywhere.
             _ => Ok(Some(Stored::one(shard, tensor))),
         }
+    }
+
+    /// The shape of the last norm.
+    fn norm(&self) -> Option<&[usize]> {
+        let norm = self.shards.last()?.tensor(&self.names.of(NORM))?;
+        Some(&norm.shape)
     }
 
     /// The heads whose rows must be put in order, for this tensor.

@@ -25,6 +25,7 @@ pub fn read(files: Vec<File>) -> Result<Checkpoint> {
         sniff::require(file, Source::Npz)?;
         for entry in zip::entries(file)? {
             if entry.deflated {
+                array_name(file, entry.name)?;
                 let index = files.len() + made.len();
                 let unpacked = File::made(file.path(), unpack(file, &entry)?);
                 let range = 0..unpacked.bytes().len();
@@ -39,13 +40,27 @@ pub fn read(files: Vec<File>) -> Result<Checkpoint> {
     Checkpoint::new(files, tensors, BTreeMap::new())
 }
 
-/// Deflate makes no more of a byte than this, so memory is in proportion to the file.
-const MOST: usize = 1032;
+/// Weights are deflated to more than half of their size. Deflate could make a thousand bytes of one,
+/// and what is unpacked stays in memory.
+const MOST: usize = 16;
+
+/// What a small array of equal numbers may become all the same.
+const LEAST: usize = 1 << 20;
 
 fn unpack(file: &File, entry: &Entry<'_>) -> Result<Vec<u8>> {
     let packed = &file.bytes()[entry.range.clone()];
-    let limit = entry.size.min(packed.len().saturating_mul(MOST));
-    match miniz_oxide::inflate::decompress_to_vec_with_limit(packed, limit) {
+    let limit = packed.len().saturating_mul(MOST).saturating_add(LEAST);
+    if entry.size > limit {
+        let expected = format!("at most {limit} bytes in {} deflated ones", packed.len());
+        let found = format!("{} bytes; save the file without compression", entry.size);
+        return Err(Error::invalid(
+            file.path(),
+            Some(entry.name),
+            expected,
+            found,
+        ));
+    }
+    match miniz_oxide::inflate::decompress_to_vec_with_limit(packed, entry.size) {
         Ok(bytes) if bytes.len() == entry.size => Ok(bytes),
         _ => {
             let expected = format!("deflated data of {} bytes", entry.size);
@@ -60,17 +75,17 @@ fn unpack(file: &File, entry: &Entry<'_>) -> Result<Vec<u8>> {
     }
 }
 
+/// The name of an array, without what NumPy puts behind it.
+fn array_name<'n>(file: &File, name: &'n str) -> Result<&'n str> {
+    name.strip_suffix(".npy").ok_or_else(|| {
+        let expected = "arrays alone (names that end with .npy)";
+        Error::invalid(file.path(), Some(name), expected, "another entry")
+    })
+}
+
 /// The array whose header and data are `range` of a file.
 fn array(file: &File, name: &str, index: usize, range: Range<usize>) -> Result<Tensor> {
-    let Some(short) = name.strip_suffix(".npy") else {
-        let expected = "arrays alone (names that end with .npy)";
-        return Err(Error::invalid(
-            file.path(),
-            Some(name),
-            expected,
-            "another entry",
-        ));
-    };
+    let short = array_name(file, name)?;
     let header = header::parse(&file.bytes()[range.clone()])
         .map_err(|fault| fault.name(file.path(), name))?;
     let strides = if header.column_major {

@@ -13,7 +13,7 @@ mod pickle;
 use crate::shards::PYTORCH;
 use crate::{Bytes, Checkpoint, Error, File, Result, Source, Tensor, sniff, zip};
 use pickle::{Pickle, Value};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -124,6 +124,7 @@ fn stream(index: usize, file: &File) -> Result<Vec<Tensor>> {
         return Err(invalid("a list of storages", keys.value.kind()));
     };
     let sizes = pickle.heap.storages.iter();
+    let lengths: HashMap<&str, usize> = sizes.clone().map(|s| (s.key, s.length)).collect();
     let sizes: HashMap<&str, Option<usize>> = sizes.map(|s| (s.key, s.bytes())).collect();
     let mut places = HashMap::new();
     let mut at = keys.end;
@@ -133,12 +134,23 @@ fn stream(index: usize, file: &File) -> Result<Vec<Tensor>> {
             _ => None,
         };
         let (key, size) = size.ok_or_else(|| invalid("the key of a storage", "another"))?;
-        // The number of elements comes first; the pickle has said it already.
+        // The number of elements comes first.
         let start = at.saturating_add(8);
         let end = start.saturating_add(size);
+        let key_shown: String = key.chars().take(80).collect();
         if end > file.bytes().len() {
-            let expected = format!("bytes {start} to {end} for storage {key:?}");
+            let expected = format!("bytes {start} to {end} for storage {key_shown:?}");
             let found = format!("a file of {} bytes; it is cut short", file.bytes().len());
+            return Err(invalid(&expected, &found));
+        }
+        let count = file
+            .bytes()
+            .get(at..start)
+            .and_then(|bytes| bytes.try_into().ok());
+        let count = count.map(u64::from_le_bytes);
+        if count != lengths.get(key).map(|length| *length as u64) {
+            let expected = format!("as many elements in storage {key_shown:?} as the pickle says");
+            let found = count.map_or("nothing".into(), |count| format!("{count}"));
             return Err(invalid(&expected, &found));
         }
         places.insert(key, start..end);
@@ -160,6 +172,7 @@ fn place(
         return Err(Error::invalid(file.path(), None, expected, found));
     };
     let mut tensors = Vec::new();
+    let mut names = HashSet::new();
     for (name, value) in std::mem::take(&mut pickle.heap.dicts[dict]) {
         let Value::Text(name) = name else {
             let found = format!("{} as one", name.kind());
@@ -168,6 +181,13 @@ fn place(
         let invalid = |expected: &str, found: String| {
             Err(Error::invalid(file.path(), Some(name), expected, found))
         };
+        // Before the name is copied: a pickle can repeat a long one with three bytes.
+        if !names.insert(name) {
+            return invalid(
+                "a name of its own",
+                "a second tensor of this name".to_owned(),
+            );
+        }
         let Value::Tensor(number) = value else {
             return invalid("a tensor", value.kind().to_owned());
         };
@@ -178,7 +198,8 @@ fn place(
             (end <= range.end).then_some(range.start..end)
         });
         let Some(range) = range else {
-            let expected = format!("{} elements in storage {:?}", storage.length, storage.key);
+            let key: String = storage.key.chars().take(80).collect();
+            let expected = format!("{} elements in storage {key:?}", storage.length);
             return invalid(&expected, "fewer, or none; the file is damaged".to_owned());
         };
         let found = format!(

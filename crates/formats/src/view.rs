@@ -39,11 +39,15 @@ impl View {
             return None;
         }
         let plain = is_row_major(&self.shape, &self.strides);
+        let sizes = self.shape.iter().zip(self.strides);
+        // The stride of a dimension of size 1 may be any number.
+        let strides = sizes.map(|(&size, stride)| if size == 1 { 0 } else { stride });
+        let strides = (!plain).then(|| strides.collect());
         Some(Tensor {
             name: self.name,
             dtype: self.dtype,
+            strides,
             shape: self.shape,
-            strides: (!plain).then_some(self.strides),
             file,
             range: start..end,
         })

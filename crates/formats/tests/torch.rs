@@ -197,6 +197,10 @@ fn no_instruction_reaches_outside_of_the_file() {
 /// A dictionary of one tensor of eight elements in the older format. Sizes, strides, then what
 /// follows the storage's length.
 fn one_tensor(sizes: &[u8], strides: &[u8], view: &[u8]) -> File {
+    stream(&pickled(sizes, strides, view))
+}
+
+fn pickled(sizes: &[u8], strides: &[u8], view: &[u8]) -> Vec<u8> {
     let tuple = |numbers: &[u8]| {
         let items: Vec<u8> = numbers.iter().flat_map(|&n| [b'K', n]).collect();
         [b"(", &items[..], b"t"].concat()
@@ -216,7 +220,7 @@ fn one_tensor(sizes: &[u8], strides: &[u8], view: &[u8]) -> File {
         &[1; 32],
         b"",
     ];
-    stream(&parts.concat())
+    parts.concat()
 }
 
 #[test]
@@ -268,6 +272,36 @@ fn what_a_pickle_repeats_is_held_once() {
         error.contains("expected a list of storages") || error.contains("cut short"),
         "{error}"
     );
+}
+
+#[test]
+fn a_name_is_one_tensors() {
+    let mut bytes = pickled(&[8], &[1], b"N");
+    for (old, new) in [
+        (&b"}X\x01\0\0\0w"[..], &b"}(X\x01\0\0\0wq\0"[..]),
+        (b"}tRs.", b"}tRq\x01h\0h\x01u."),
+    ] {
+        let at = bytes
+            .windows(old.len())
+            .position(|part| part == old)
+            .unwrap();
+        bytes.splice(at..at + old.len(), new.iter().copied());
+    }
+    let error = refused(torch::read(vec![stream(&bytes)]));
+    assert!(
+        error.contains(r#""w": expected a name of its own"#),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_storage_holds_what_the_pickle_says() {
+    let mut bytes = pickled(&[8], &[1], b"N");
+    let count = bytes.len() - 40;
+    assert_eq!(bytes[count..count + 8], 8u64.to_le_bytes());
+    bytes[count] = 7;
+    let error = refused(torch::read(vec![stream(&bytes)]));
+    assert!(error.contains("as many elements in storage"), "{error}");
 }
 
 /// A zip file of one stored entry, whose central record is changed.

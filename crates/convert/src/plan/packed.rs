@@ -5,7 +5,7 @@ use crate::config::Expected;
 use crate::plan::{element, layer};
 use crate::source::Model;
 use crate::stored::Stored;
-use kiln_array::{DType, Format};
+use kiln_array::{DType, Format, Mode};
 use kiln_formats::{Error, Type};
 use kiln_model::Config;
 
@@ -64,7 +64,11 @@ fn check_planes(
     let words = [rows, k * format.bits() / 32];
     check(codes, "U32", words, *format, codes.dtype == Type::U32)?;
     if !format.has_biases() {
-        let bytes = matches!(scales.dtype, Type::U8 | Type::F8E8M0 | Type::F8E4M3);
+        let own = match format.mode() {
+            Mode::Nvfp4 => Type::F8E4M3,
+            _ => Type::F8E8M0,
+        };
+        let bytes = scales.dtype == Type::U8 || scales.dtype == own;
         check(scales, "U8", groups, *format, bytes)?;
         if let Some(biases) = biases {
             let expected = format!("no biases beside {format}");

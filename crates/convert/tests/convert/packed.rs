@@ -119,6 +119,21 @@ fn dequantised_weights_are_the_numbers_that_mlx_computes() {
 }
 
 #[test]
+fn quantization_may_be_called_as_hugging_face_does() {
+    let (place, _) = packed(&mixed(), DType::BF16);
+    let mut config = json_of(&place.source().join("config.json"));
+    let quantization = config.as_object_mut().unwrap().remove("quantization");
+    assert_eq!(quantization.as_ref(), config.get("quantization_config"));
+    place.put("config.json", config.to_string());
+    place.convert(&Options::default()).unwrap();
+    same_tensors(&source(&place), &place.result());
+    assert_eq!(
+        place.result_config().get("quantization"),
+        quantization.as_ref()
+    );
+}
+
+#[test]
 fn requantising_goes_through_the_dequantised_numbers_and_is_said() {
     let (place, planned) = packed(&mixed(), DType::BF16);
     let options = Options {

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Pickles longer than this are not read. What a checkpoint says about a tensor takes some hundred
-/// bytes.
-const LIMIT: usize = 100_000_000;
+/// bytes, and a byte of a pickle can make a hundred of memory.
+const LIMIT: usize = 16_000_000;
 
 /// What a pickle can say. Lists, dictionaries and tensors lie in the [`Heap`].
 #[derive(Clone, Copy, PartialEq, Debug)]
