@@ -108,6 +108,10 @@ pub(crate) struct Convert {
     /// Accepted for compatibility; nothing in a checkpoint is ever executed
     #[arg(long)]
     trust_remote_code: bool,
+
+    /// Accepted for compatibility; what a checkpoint is, its files tell
+    #[arg(long, value_name = "NAME")]
+    model_name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +187,11 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     interrupt::listen()?;
     if task.trust_remote_code {
         output::say("note: --trust-remote-code changes nothing: a checkpoint is never executed");
+    }
+    if let Some(name) = &task.model_name {
+        output::say(format_args!(
+            "note: --model-name {name:?} changes nothing: what a checkpoint is, its files tell"
+        ));
     }
     // One of the two is there: the parser has seen to it.
     let source = task.source.model.as_ref().or(task.source.path.as_ref());
