@@ -9,12 +9,7 @@
 $BODY
 
 fn finished(product: f32, at: u32) -> $TYPE {
-    let i3 = at % p.d3;
-    let r3 = at / p.d3;
-    let i2 = r3 % p.d2;
-    let r2 = r3 / p.d2;
-    let i1 = r2 % p.d1;
-    let i0 = r2 / p.d1;
+//#include indices I=at
     return $TYPE(apply(
         f32_to_$PRODUCT(product),
 //#for I in 0..$EXTRAS

@@ -30,12 +30,7 @@ $BODY
 
 fn element(i: u32) -> $TYPE {
 //#if $STRIDED
-    let i3 = i % p.d3;
-    let r3 = i / p.d3;
-    let i2 = r3 % p.d2;
-    let r2 = r3 / p.d2;
-    let i1 = r2 % p.d1;
-    let i0 = r2 / p.d1;
+//#include indices I=i
 //#endif
     return apply(
 //#for I in 0..$INPUTS

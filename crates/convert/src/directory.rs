@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::options::dtype_named;
-use crate::source::{self, Extra, Model};
+use crate::source::{Extra, Model};
 use crate::{Open, Result, names};
-use kiln_formats::{Checkpoint, Unusable, sniff_bytes};
+use kiln_formats::{Checkpoint, File, Unusable, sniff_bytes};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -84,7 +84,7 @@ pub(crate) fn ends_as_said(path: &Path, open: &Open<'_>, config: &mut Config) ->
 
 /// A file with a JSON object.
 pub(crate) fn object(path: &Path, open: &Open<'_>) -> Result<Config> {
-    let file = source::file(path, open)?;
+    let file = File::open(path, open)?;
     refuse_placeholder(path, file.bytes())?;
     serde_json::from_slice(file.bytes()).map_err(|error| {
         let found: String = error.to_string().chars().take(200).collect();

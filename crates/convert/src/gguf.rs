@@ -5,11 +5,11 @@ mod rope;
 pub(crate) use rope::FACTORS;
 
 use crate::config::Config;
-use crate::source::{self, Extra, Model};
+use crate::source::{Extra, Model};
 use crate::{Open, Result, names};
 use kiln_array::DType;
-use kiln_formats::Error;
 use kiln_formats::gguf::{self, Gguf, Metadata, Value};
+use kiln_formats::{Error, File};
 use kiln_tokenizer::GgufTokenizer;
 use serde_json::json;
 use std::path::Path;
@@ -34,14 +34,14 @@ const UNDERSTOOD: [&str; 15] = [
 ];
 
 pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
-    let gguf = gguf::read(source::file(path, open)?)?;
+    let gguf = gguf::read(File::open(path, open)?)?;
     let keys = Keys {
         path,
         metadata: gguf.metadata(),
     };
     let config = config(&keys, &gguf)?;
     let mut notes = Vec::new();
-    let mut files = vec![generation_config(&config)];
+    let mut files = vec![Extra::generation(&config)];
     if gguf.metadata().get("tokenizer.ggml.model").is_some() {
         let tokenizer = tokenizer(&keys)?.files()?;
         let contents = |(name, bytes): (&str, Vec<u8>)| Extra::Contents(name.to_owned(), bytes);
@@ -251,16 +251,6 @@ fn ids(keys: &Keys<'_>) -> Result<Config> {
         ids.insert("pad_token_id".into(), pad.into());
     }
     Ok(ids)
-}
-
-pub(crate) fn generation_config(config: &Config) -> Extra {
-    let keys = ["bos_token_id", "eos_token_id", "pad_token_id"];
-    let ids: Config = keys
-        .iter()
-        .filter_map(|&key| Some((key.to_owned(), config.get(key)?.clone())))
-        .collect();
-    let text = crate::output::json_text(&serde_json::Value::Object(ids));
-    Extra::Contents("generation_config.json".into(), text.into_bytes())
 }
 
 fn tokenizer(keys: &Keys<'_>) -> Result<GgufTokenizer> {

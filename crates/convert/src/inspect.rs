@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::directory::object;
-use crate::source::file;
 use crate::{Open, Result};
 use kiln_formats::shards::{CONSOLIDATED, WEIGHTS};
 use kiln_formats::{Checkpoint, File, Source, Tensor, Type};
@@ -80,11 +79,11 @@ pub fn inspect(path: &Path, open: &Open<'_>) -> Result<Summary> {
             let files = files(&CONSOLIDATED.files(path)?, open)?;
             within("params.json", parts(files))
         }
-        Source::Safetensors => Ok(alone(safetensors::read(vec![file(path, open)?])?)),
-        Source::Torch => Ok(alone(torch::read(vec![file(path, open)?])?)),
-        Source::Npz => Ok(alone(npz::read(vec![file(path, open)?])?)),
+        Source::Safetensors => Ok(alone(safetensors::read(vec![File::open(path, open)?])?)),
+        Source::Torch => Ok(alone(torch::read(vec![File::open(path, open)?])?)),
+        Source::Npz => Ok(alone(npz::read(vec![File::open(path, open)?])?)),
         Source::Gguf => {
-            let gguf = gguf::read(file(path, open)?)?;
+            let gguf = gguf::read(File::open(path, open)?)?;
             let metadata = gguf.metadata().iter();
             let metadata = metadata
                 .map(|(key, value)| (key.to_owned(), value.summary()))
@@ -124,7 +123,10 @@ fn format(source: Source) -> String {
 }
 
 fn files(paths: &[PathBuf], open: &Open<'_>) -> Result<Vec<File>> {
-    paths.iter().map(|path| file(path, open)).collect()
+    paths
+        .iter()
+        .map(|path| Ok(File::open(path, open)?))
+        .collect()
 }
 
 /// The parts of tensors that are divided among files: each is told by its file and name.

@@ -4,10 +4,10 @@ use crate::config::{Config, EMBEDDING};
 use crate::directory::{copied, ends_as_said, object};
 use crate::options::dtype_name;
 use crate::plan::{element, layer};
-use crate::source::{Model, file};
-use crate::{Open, Result, gguf, names};
+use crate::source::{Extra, Model};
+use crate::{Open, Result, names};
 use kiln_formats::shards::{CONSOLIDATED, WEIGHTS};
-use kiln_formats::{Checkpoint, Error, npz, torch};
+use kiln_formats::{Checkpoint, Error, File, npz, torch};
 use kiln_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(crate) fn consolidated(path: &Path, open: &Open<'_>) -> Result<Model> {
     let shards = CONSOLIDATED
         .files(path)?
         .into_iter()
-        .map(|path| Ok(torch::read(vec![file(&path, open)?])?))
+        .map(|path| Ok(torch::read(vec![File::open(&path, open)?])?))
         .collect::<Result<_>>()?;
     model(path, "params.json", shards, open)
 }
@@ -46,8 +46,8 @@ pub(crate) fn consolidated(path: &Path, open: &Open<'_>) -> Result<Model> {
 /// `weights.npz` or `weights.NN.npz`, and config.json.
 pub(crate) fn npz(path: &Path, open: &Open<'_>) -> Result<Model> {
     let files = WEIGHTS.files(path)?;
-    let files = files.iter().map(|path| file(path, open));
-    let checkpoint = npz::read(files.collect::<Result<_>>()?)?;
+    let files = files.iter().map(|path| File::open(path, open));
+    let checkpoint = npz::read(files.collect::<kiln_formats::Result<_>>()?)?;
     model(path, "config.json", vec![checkpoint], open)
 }
 
@@ -81,7 +81,7 @@ fn model(path: &Path, config: &str, shards: Vec<Checkpoint>, open: &Open<'_>) ->
             let ids = ids(&tokenizer);
             model.config.extend(ids);
             if !ends_as_said(path, open, &mut model.config)? {
-                model.files.push(gguf::generation_config(&model.config));
+                model.files.push(Extra::generation(&model.config));
             }
         }
         Err(kiln_tokenizer::Error::NoTokenizer { .. }) => {}

@@ -5,7 +5,7 @@ use crate::names::{self, Names};
 use crate::stored::Stored;
 use crate::{Open, Result, directory, gguf, meta};
 use kiln_array::DType;
-use kiln_formats::{Checkpoint, Error, File, Source, Tensor, Type, safetensors, sniff, torch};
+use kiln_formats::{Checkpoint, Error, Source, Tensor, safetensors, sniff, torch};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,19 @@ pub(crate) enum Extra {
     Copy(PathBuf),
     /// New contents.
     Contents(String, Vec<u8>),
+}
+
+impl Extra {
+    /// `generation_config.json` with the special tokens that a configuration names.
+    pub(crate) fn generation(config: &Config) -> Extra {
+        let keys = ["bos_token_id", "eos_token_id", "pad_token_id"];
+        let ids: Config = keys
+            .iter()
+            .filter_map(|&key| Some((key.to_owned(), config.get(key)?.clone())))
+            .collect();
+        let text = crate::output::json_text(&serde_json::Value::Object(ids));
+        Extra::Contents("generation_config.json".into(), text.into_bytes())
+    }
 }
 
 impl Model {
@@ -80,11 +93,6 @@ impl Model {
     pub(crate) fn interleaved_heads(&self, tensor: &Expected) -> Option<usize> {
         tensor.heads.filter(|_| self.interleaved)
     }
-
-    /// Whether weights of this type can be read.
-    pub(crate) fn can_read(&self, dtype: Type) -> bool {
-        kiln_formats::gguf::is_readable(dtype)
-    }
 }
 
 /// What the files call their tensors, each name once.
@@ -105,17 +113,5 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
             let expected = "the directory with this file and its configuration, or a GGUF file";
             Err(Error::invalid(path, None, expected, format!("{file} alone")).into())
         }
-    }
-}
-
-/// A file's contents as `open` gives them.
-pub(crate) fn file(path: &Path, open: &Open<'_>) -> Result<File> {
-    match open(path) {
-        Ok(bytes) => Ok(File::new(path, bytes)),
-        Err(source) => Err(Error::Read {
-            path: path.to_owned(),
-            source,
-        }
-        .into()),
     }
 }

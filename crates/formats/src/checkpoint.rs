@@ -28,6 +28,18 @@ impl File {
         }
     }
 
+    /// The file at `path`, its contents as `open` gives them.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn open(path: &Path, open: &dyn Fn(&Path) -> std::io::Result<Bytes>) -> Result<File> {
+        let bytes = open(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(File::new(path, bytes))
+    }
+
     /// Contents that were made of what lies at `path`, unpacked for example.
     pub(crate) fn made(path: impl Into<PathBuf>, bytes: Vec<u8>) -> File {
         File {

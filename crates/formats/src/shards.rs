@@ -105,12 +105,12 @@ impl Family {
     ) -> Result<Checkpoint> {
         let index = directory.join(self.index);
         let index = if index.exists() {
-            Some(Index::parse(&file(index, open)?, self)?)
+            Some(Index::parse(&File::open(&index, open)?, self)?)
         } else {
             None
         };
         let paths = self.files(directory, index.as_ref())?;
-        let files = paths.into_iter().map(|path| file(path, open));
+        let files = paths.iter().map(|path| File::open(path, open));
         let checkpoint = read(files.collect::<Result<_>>()?)?;
         if let Some(index) = index {
             index.check(&checkpoint)?;
@@ -174,17 +174,6 @@ impl Numbered {
 fn missing_shard(directory: &Path, name: &str) -> Error {
     let expected = format!("the shard {name}");
     Error::invalid(directory, None, expected, "no such file")
-}
-
-/// A file's contents as `open` gives them.
-///
-/// # Errors
-/// The system's refusal.
-pub(crate) fn file(path: PathBuf, open: &dyn Fn(&Path) -> std::io::Result<Bytes>) -> Result<File> {
-    match open(&path) {
-        Ok(bytes) => Ok(File::new(path, bytes)),
-        Err(source) => Err(Error::Read { path, source }),
-    }
 }
 
 /// The names in a directory, sorted. Names that are not UTF-8 are left out.

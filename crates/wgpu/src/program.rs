@@ -29,10 +29,15 @@ pub(crate) struct Compiled {
     temporaries: HashMap<u32, Raw>,
     /// External slots that are written, and whether they are staged.
     written: Vec<(u32, bool)>,
+    work: Work,
+}
+
+/// A plan's launches.
+enum Work {
     /// For arrays that lie where they were copied to.
-    usual: Option<Arc<Launches>>,
-    /// On devices where weights may stay in their files, instead.
-    in_files: Option<InFiles>,
+    Copied(Arc<Launches>),
+    /// On devices where weights may stay in their files.
+    InFiles(InFiles),
 }
 
 /// What it takes to lower a plan again for weights that lie in files.
@@ -42,6 +47,28 @@ struct InFiles {
     tables: Vec<u32>,
     /// By the numbers of these slots' buffers; 0 for what is no file.
     known: Mutex<Vec<(Vec<u64>, Arc<Launches>)>>,
+}
+
+impl InFiles {
+    /// The launches for arrays of which some may lie in files, lowered when they are new.
+    fn launches(&self, shared: &Shared, stored: &[&Stored]) -> Result<Arc<Launches>> {
+        let file = |slot: u32| stored.get(slot as usize).and_then(|s| s.mapped.as_ref());
+        let id = |&slot: &u32| file(slot).map_or(0, |mapped| mapped.raw.id);
+        let ids: Vec<u64> = self.tables.iter().map(id).collect();
+        let mut known = lock(&self.known);
+        if let Some((_, launches)) = known.iter().find(|(of, _)| *of == ids) {
+            return Ok(launches.clone());
+        }
+        let files = self.tables.iter();
+        let files = files.filter_map(|&slot| Some((slot, &file(slot)?.blocks[..])));
+        let launches = Launches::new(shared, &self.plan, &files.collect())?;
+        let launches = Arc::new(launches);
+        if known.len() == KEPT {
+            known.remove(0);
+        }
+        known.push((ids, launches.clone()));
+        Ok(launches)
+    }
 }
 
 impl Compiled {
@@ -54,22 +81,18 @@ impl Compiled {
                 temporaries.insert(number, shared.pool.take(*bytes)?);
             }
         }
-        let (mut usual, mut in_files) = (None, None);
-        match context.maps {
-            None => usual = Some(Arc::new(Launches::new(&shared, plan, &Files::new())?)),
-            Some(_) => {
-                in_files = Some(InFiles {
-                    tables: tables(plan),
-                    plan: plan.clone(),
-                    known: Mutex::default(),
-                });
-            }
-        }
+        let work = match context.maps {
+            None => Work::Copied(Arc::new(Launches::new(&shared, plan, &Files::new())?)),
+            Some(_) => Work::InFiles(InFiles {
+                tables: tables(plan),
+                plan: plan.clone(),
+                known: Mutex::default(),
+            }),
+        };
         Ok(Compiled {
             temporaries,
             written: written(plan),
-            usual,
-            in_files,
+            work,
             shared,
         })
     }
@@ -77,46 +100,23 @@ impl Compiled {
     /// The launches for these arrays, and the buffers that they read and write.
     fn placed<'s>(&self, stored: &[&'s Stored]) -> Result<(Arc<Launches>, Vec<&'s [Raw]>)> {
         let pool = &self.shared.pool;
-        if let Some(usual) = &self.usual {
-            let pieces = stored.iter().map(|stored| stored.pieces(pool));
-            return Ok((usual.clone(), pieces.collect::<Result<_>>()?));
-        }
+        let in_files = match &self.work {
+            Work::Copied(launches) => {
+                let pieces = stored.iter().map(|stored| stored.pieces(pool));
+                return Ok((launches.clone(), pieces.collect::<Result<_>>()?));
+            }
+            Work::InFiles(in_files) => in_files,
+        };
         let mut buffers = Vec::with_capacity(stored.len());
         for (slot, stored) in (0u32..).zip(stored) {
             buffers.push(match &stored.mapped {
-                Some(mapped) if self.reads_in_file(slot) => std::slice::from_ref(&mapped.raw),
+                Some(mapped) if in_files.tables.contains(&slot) => {
+                    std::slice::from_ref(&mapped.raw)
+                }
                 _ => stored.pieces(pool)?,
             });
         }
-        Ok((self.launches(stored)?, buffers))
-    }
-
-    fn reads_in_file(&self, slot: u32) -> bool {
-        let tables = self.in_files.as_ref().map(|in_files| &in_files.tables);
-        tables.is_some_and(|tables| tables.contains(&slot))
-    }
-
-    /// The launches for arrays of which some may lie in files, lowered when they are new.
-    fn launches(&self, stored: &[&Stored]) -> Result<Arc<Launches>> {
-        let Some(in_files) = &self.in_files else {
-            return Err(self.shared.context.failed("a plan was not lowered"));
-        };
-        let file = |slot: u32| stored.get(slot as usize).and_then(|s| s.mapped.as_ref());
-        let id = |&slot: &u32| file(slot).map_or(0, |mapped| mapped.raw.id);
-        let ids: Vec<u64> = in_files.tables.iter().map(id).collect();
-        let mut known = lock(&in_files.known);
-        if let Some((_, launches)) = known.iter().find(|(of, _)| *of == ids) {
-            return Ok(launches.clone());
-        }
-        let files = in_files.tables.iter();
-        let files = files.filter_map(|&slot| Some((slot, &file(slot)?.blocks[..])));
-        let launches = Launches::new(&self.shared, &in_files.plan, &files.collect())?;
-        let launches = Arc::new(launches);
-        if known.len() == KEPT {
-            known.remove(0);
-        }
-        known.push((ids, launches.clone()));
-        Ok(launches)
+        Ok((in_files.launches(&self.shared, stored)?, buffers))
     }
 
     /// Fails if something was written behind a watched buffer.

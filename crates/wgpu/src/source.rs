@@ -23,8 +23,8 @@ macro_rules! kernels {
 kernels! {
     "argmax" "attention" "attention_lanes" "attention_merge" "attention_power" "attention_store"
     "attention_tiles" "attention_vector" "bits" "codes" "copy" "eight" "epilogue" "expr" "four"
-    "lanes" "load" "map" "math" "matmul" "matmul_matrix" "matmul_tiles" "matvec" "norm" "packed"
-    "probe" "product" "reduce" "reduce_rows" "rope" "rope_odd" "rounded" "softmax" "store" "strided"
+    "indices" "lanes" "load" "map" "math" "matmul" "matmul_matrix" "matmul_tiles" "matvec" "norm"
+    "packed" "probe" "product" "reduce" "reduce_rows" "rope" "rope_odd" "rounded" "softmax" "store" "strided"
     "take" "weight" "words" "write" "write_odd"
 }
 

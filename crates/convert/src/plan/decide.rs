@@ -47,7 +47,7 @@ impl Planner<'_> {
             let found = format!("{:?}", source.shape);
             return Err(invalid(format!("shape {:?}", expected.shape), found));
         }
-        if packed.is_none() && !model.can_read(source.dtype) {
+        if packed.is_none() && !kiln_formats::gguf::is_readable(source.dtype) {
             let what = format!("type {}", source.dtype);
             return Err(kiln_formats::Error::unsupported(source.path(), Some(&name), what).into());
         }
