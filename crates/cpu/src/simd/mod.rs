@@ -330,6 +330,7 @@ impl Isa {
     /// [`Isa::matvec_room`] floats.
     #[inline]
     pub(crate) fn matvec(&self, w: Weights<'_>, x: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
+        debug_assert!(x.x.len() * if x.bf16 { 2 } else { 1 } >= w.k);
         debug_assert!(room.len() >= Isa::matvec_room(w.dtype, w.k, out.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
         unsafe { (self.matvec)(w, x, room, out) }
