@@ -1,8 +1,7 @@
 //! Attention of many queries to one block of cache entries, by register tiles.
 
 use super::attention::{ENTRIES, Queries};
-use super::gemm::interleave;
-use crate::simd::{Isa, Tile};
+use crate::simd::{Isa, Tile, Turn};
 
 /// From one row of weights to the next: not a power of two, see `gemm`.
 const STRIDE: usize = ENTRIES + 16;
@@ -64,11 +63,16 @@ impl<'s> Tiles<'s> {
     /// are finite.
     pub(super) fn fill(&mut self, keys: &[f32], values: &[f32]) {
         let (_, columns) = self.isa.tile_size();
-        let panels = self.keys.chunks_exact_mut((self.d * columns).max(1));
-        for (panel, keys) in panels.zip(keys.chunks_exact((self.d * columns).max(1))) {
-            for (eight, keys) in keys.chunks_exact(8 * self.d).enumerate() {
-                interleave(keys, self.d, &mut panel[8 * eight..], columns);
-            }
+        for number in 0..ENTRIES / columns {
+            let at = number * self.d * columns;
+            let turn = Turn {
+                rows: bytemuck::cast_slice(&keys[at..]),
+                stride: self.d,
+                columns,
+                words: self.d,
+            };
+            self.isa
+                .turn(turn, bytemuck::cast_slice_mut(&mut self.keys[at..]));
         }
         for (number, panel) in self.values.chunks_exact_mut(ENTRIES * columns).enumerate() {
             let from = number * columns;
@@ -89,22 +93,16 @@ impl<'s> Tiles<'s> {
         for first in (0..queries.seen.len()).step_by(tile_rows) {
             for number in 0..ENTRIES / columns {
                 let panel = &self.keys[number * self.d * columns..][..self.d * columns];
-                let weights = &queries.q[first * self.d..];
-                let (k, stride) = (self.d, self.d);
-                self.isa.tile(
-                    Tile {
-                        k,
-                        weights,
-                        stride,
-                        panel,
-                        add: false,
-                    },
-                    self.tile,
-                );
-                for (row, tile) in self.tile.chunks_exact(columns).enumerate() {
-                    self.scores[(first + row) * STRIDE + number * columns..][..columns]
-                        .copy_from_slice(tile);
-                }
+                let tile = Tile {
+                    k: self.d,
+                    rows: &queries.q[first * self.d..],
+                    stride: self.d,
+                    panel,
+                    add: false,
+                    out_stride: STRIDE,
+                };
+                let scores = &mut self.scores[first * STRIDE + number * columns..];
+                self.isa.tile(tile, scores);
             }
         }
         for row in 0..queries.seen.len() {
@@ -120,18 +118,15 @@ impl<'s> Tiles<'s> {
         let rows = queries.seen.len();
         for first in (0..rows).step_by(tile_rows) {
             for (number, panel) in self.values.chunks_exact(ENTRIES * columns).enumerate() {
-                let weights = &self.scores[first * STRIDE..];
-                let (k, stride) = (ENTRIES, STRIDE);
-                self.isa.tile(
-                    Tile {
-                        k,
-                        weights,
-                        stride,
-                        panel,
-                        add: false,
-                    },
-                    self.tile,
-                );
+                let tile = Tile {
+                    k: ENTRIES,
+                    rows: &self.scores[first * STRIDE..],
+                    stride: STRIDE,
+                    panel,
+                    add: false,
+                    out_stride: columns,
+                };
+                self.isa.tile(tile, self.tile);
                 let count = columns.min(self.e - number * columns);
                 for (row, tile) in (first..rows).zip(self.tile.chunks_exact(columns)) {
                     let sums = &mut queries.sums[row * self.e + number * columns..][..count];

@@ -1,256 +1,212 @@
-//! Matmul for many tokens: weights are dequantised once, in blocks that stay in the cache, and
-//! multiplied with panels of vectors by a register tile.
+//! Matmul for many tokens: blocks of weights become panels that stay in the cache and are
+//! multiplied with rows of vectors by register tiles.
 
 use super::matmul::{Finish, Sizes, Stored};
 use super::{Kernel, Table, with_scratch};
 use crate::memory::Memory;
-use crate::simd::{Isa, Tile};
+use crate::simd::Weights;
+use kiln_array::DType;
 use std::ops::Range;
 
-/// Register tiles stacked in a block of weight rows.
-const STACK: usize = 8;
-/// Inputs of a block: a multiple of every group size.
-const DEPTH: usize = 512;
+/// Inputs of a panel: a multiple of every group size.
+pub(super) const DEPTH: usize = 256;
+/// Weight rows of a unit.
+const ROWS: usize = 64;
 /// Tokens of a unit.
 const TOKENS: usize = 512;
-/// Floats between the end of a row of dequantised weights and the next: rows at a distance of a
-/// power of two would share the same few lines of the nearest cache.
-const GAP: usize = 16;
+/// Units that a matmul should have, so that threads end together; blocks of fewer rows are less
+/// efficient.
+const ENOUGH: usize = 24;
 
-/// Stores vectors in panels of as many as the register tile has columns: first elements first.
-/// A unit is a panel.
-pub(crate) struct Pack {
-    isa: &'static Isa,
+/// How vectors and panels of weights are stored, and multiplied.
+pub(crate) trait Products: Send + Sync {
+    /// Rows and columns of a register tile: vectors, weight rows.
+    fn tile(&self) -> (usize, usize);
+    /// Floats that a stored vector takes.
+    fn stride(&self) -> usize;
+    /// Stores a vector.
+    fn pack(&self, dtype: DType, x: &[u8], row: &mut [f32]);
+    /// Floats of scratch memory for a panel.
+    fn room(&self) -> usize;
+    /// Inputs `start..start + depth` of one weight row become column `column` of a panel.
+    fn column(&self, column: usize, row: Weights<'_>, inputs: Range<usize>, room: &mut [f32]);
+    /// When all columns are there.
+    fn panel(&self, inputs: Range<usize>, room: &mut [f32]);
+    /// The products of stored vectors, as many as fill tiles, with a panel of these inputs, the
+    /// rows of which are `stride` apart; they are added unless the inputs are the first.
+    fn multiply(
+        &self,
+        x: &[f32],
+        inputs: Range<usize>,
+        room: &[f32],
+        out: &mut [f32],
+        stride: usize,
+    );
+}
+
+/// Stores vectors one after the other. A unit is as many as a register tile has rows.
+pub(crate) struct Pack<P> {
+    products: P,
     input: Table,
     sizes: Sizes,
     slot: u32,
 }
 
-impl Pack {
-    /// The rows of `input` as panels in slot `slot`.
-    pub(crate) fn new(isa: &'static Isa, input: Table, sizes: Sizes, slot: u32) -> Pack {
+impl<P: Products> Pack<P> {
+    /// The rows of `input`, stored in slot `slot`.
+    pub(super) fn new(products: P, input: Table, sizes: Sizes, slot: u32) -> Pack<P> {
         Pack {
-            isa,
+            products,
             input,
             sizes,
             slot,
         }
     }
 
-    fn columns(&self) -> usize {
-        self.isa.tile_size().1
+    fn tiles(&self) -> usize {
+        self.sizes.t.div_ceil(self.products.tile().0)
     }
 
-    /// Bytes of the panels.
+    /// Bytes of the stored vectors.
     pub(crate) fn bytes(&self) -> usize {
-        4 * self.units() * self.sizes.k * self.columns()
+        4 * self.units() * self.products.tile().0 * self.products.stride()
     }
 }
 
-impl Kernel for Pack {
+impl<P: Products> Kernel for Pack<P> {
     fn units(&self) -> usize {
-        self.sizes.batch * self.sizes.t.div_ceil(self.columns())
+        self.sizes.batch * self.tiles()
     }
 
     fn cost(&self) -> usize {
-        self.sizes.k * self.columns()
+        self.sizes.k * self.products.tile().0 / 4
     }
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
-        let (Sizes { t, k, .. }, columns) = (self.sizes, self.columns());
-        if k == 0 {
-            return;
-        }
-        let panels = t.div_ceil(columns);
-        with_scratch(8 * k, |rows| {
-            for unit in range {
-                let (batch, panel) = (unit / panels, unit % panels);
-                let out =
-                    memory.floats_mut(self.slot, unit * k * columns..(unit + 1) * k * columns);
-                for first in (0..columns).step_by(8) {
-                    for (lane, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
-                        let token = panel * columns + first + lane;
-                        if token < t {
-                            let bytes = self.input.read(memory, batch * t + token);
-                            self.isa.widen(self.input.dtype, bytes, row);
-                        } else {
-                            row.fill(0.0);
-                        }
-                    }
-                    interleave(rows, k, &mut out[first..], columns);
+        let (rows, stride) = (self.products.tile().0, self.products.stride());
+        let t = self.sizes.t;
+        for unit in range {
+            let (batch, tile) = (unit / self.tiles(), unit % self.tiles());
+            let from = unit * rows * stride;
+            let out = memory.floats_mut(self.slot, from..from + rows * stride);
+            for (token, row) in (tile * rows..).zip(out.chunks_exact_mut(stride)) {
+                if token < t {
+                    let bytes = self.input.read(memory, batch * t + token);
+                    self.products.pack(self.input.dtype, bytes, row);
+                } else {
+                    row.fill(0.0);
                 }
-            }
-        });
-    }
-}
-
-/// Element `i` of eight rows of `k` goes to `out[i · stride..][..8]`.
-pub(super) fn interleave(rows: &[f32], k: usize, out: &mut [f32], stride: usize) {
-    for (i, out) in out.chunks_mut(stride).take(k).enumerate() {
-        for (lane, out) in out[..8].iter_mut().enumerate() {
-            *out = rows[lane * k + i];
-        }
-    }
-}
-
-/// Rows of `columns` elements become `columns` rows, `stride` apart.
-fn turn(panel: &[f32], columns: usize, out: &mut [f32], stride: usize) {
-    for (i, row) in panel.chunks_exact(columns).enumerate() {
-        for (eight, row) in row.as_chunks::<8>().0.iter().enumerate() {
-            let out = &mut out[8 * eight * stride + i..];
-            for (lane, value) in row.iter().enumerate() {
-                out[lane * stride] = *value;
             }
         }
     }
 }
 
 /// The products of many vectors. A unit is a block of weight rows and of tokens.
-pub(crate) struct Gemm {
-    isa: &'static Isa,
+pub(crate) struct Gemm<P> {
+    products: P,
     sizes: Sizes,
     weights: Stored,
     finish: Finish,
     slot: u32,
-    tile_rows: usize,
-    columns: usize,
+    /// Weight rows of a unit.
+    rows: usize,
 }
 
-impl Gemm {
-    /// The panels in slot `slot` times `weights`.
-    pub(crate) fn new(
-        isa: &'static Isa,
+impl<P: Products> Gemm<P> {
+    /// The vectors stored in slot `slot` times `weights`.
+    pub(super) fn new(
+        products: P,
         sizes: Sizes,
         weights: Stored,
         finish: Finish,
         slot: u32,
-    ) -> Gemm {
-        let (tile_rows, columns) = isa.tile_size();
+    ) -> Gemm<P> {
+        let columns = products.tile().1;
+        let units = sizes.batch * sizes.n.div_ceil(ROWS) * sizes.t.div_ceil(TOKENS);
         Gemm {
-            isa,
             sizes,
             weights,
             finish,
             slot,
-            tile_rows,
-            columns,
+            rows: if units < ENOUGH { columns } else { ROWS },
+            products,
         }
-    }
-
-    /// Weight rows of a unit.
-    fn rows(&self) -> usize {
-        self.tile_rows * STACK
     }
 
     fn blocks(&self) -> (usize, usize) {
         (
-            self.sizes.n.div_ceil(self.rows()),
+            self.sizes.n.div_ceil(self.rows),
             self.sizes.t.div_ceil(TOKENS),
         )
     }
 
-    /// Inputs `start..start + depth` of weight rows `from..to`, in rows of `DEPTH + GAP`.
-    fn dequantise(
-        &self,
-        memory: &Memory<'_>,
-        (from, to): (usize, usize),
-        (start, depth): (usize, usize),
-        out: &mut [f32],
-    ) {
-        self.weights.blocks(memory, from, to, |at, count, weights| {
-            for i in 0..count {
-                let out = &mut out[(at + i) * (DEPTH + GAP)..][..depth];
-                self.isa.dequantise(weights.row(i), start, out);
-            }
-        });
-    }
-
-    /// The products of one unit in tiles: of each panel, of each row, of each column.
+    /// The products of one unit: rows `rows` of the weights with the stored vectors `x`.
     fn multiply(
         &self,
         memory: &Memory<'_>,
-        rows: (usize, usize),
-        panels: Range<usize>,
-        weights: &mut [f32],
+        rows: Range<usize>,
+        x: &[f32],
+        room: &mut [f32],
         sums: &mut [f32],
     ) {
-        let (k, columns) = (self.sizes.k, self.columns);
-        let vectors = memory.floats(self.slot);
-        let tile_size = self.tile_rows * columns;
-        let tiles = (rows.1 - rows.0).div_ceil(self.tile_rows);
+        let (k, columns) = (self.sizes.k, self.products.tile().1);
         if k == 0 {
             sums.fill(0.0);
         }
         for start in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - start);
-            self.dequantise(memory, rows, (start, depth), weights);
-            for (panel, sums) in panels.clone().zip(sums.chunks_mut(STACK * tile_size)) {
-                let panel = &vectors[(panel * k + start) * columns..][..depth * columns];
-                for (number, out) in sums.chunks_exact_mut(tile_size).take(tiles).enumerate() {
-                    let weights = &weights[number * self.tile_rows * (DEPTH + GAP)..];
-                    let add = start > 0;
-                    let tile = Tile {
-                        k: depth,
-                        weights,
-                        stride: DEPTH + GAP,
-                        panel,
-                        add,
-                    };
-                    self.isa.tile(tile, out);
-                }
+            let inputs = start..(start + DEPTH).min(k);
+            for first in rows.clone().step_by(columns) {
+                let end = (first + columns).min(rows.end);
+                self.weights
+                    .blocks(memory, first, end, |at, count, weights| {
+                        for i in 0..count {
+                            let row = weights.row(i);
+                            self.products.column(at + i, row, inputs.clone(), room);
+                        }
+                    });
+                self.products.panel(inputs.clone(), room);
+                let sums = &mut sums[first - rows.start..];
+                self.products
+                    .multiply(x, inputs.clone(), room, sums, self.rows);
             }
         }
     }
 }
 
-impl Kernel for Gemm {
+impl<P: Products> Kernel for Gemm<P> {
     fn units(&self) -> usize {
         let (rows, tokens) = self.blocks();
         self.sizes.batch * rows * tokens
     }
 
     fn cost(&self) -> usize {
-        self.rows() * self.sizes.k * self.sizes.t.min(TOKENS) / 30
+        self.rows * self.sizes.k * self.sizes.t.min(TOKENS) / 30
     }
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
         let Sizes { t, n, .. } = self.sizes;
-        let (rows, columns) = (self.rows(), self.columns);
+        let (tile, stride) = (self.products.tile().0, self.products.stride());
         let (row_blocks, token_blocks) = self.blocks();
-        let panels = TOKENS.min(t).div_ceil(columns);
-        let sums = panels * rows * columns;
-        let sizes = [
-            rows * (DEPTH + GAP),
-            sums,
-            rows * columns,
-            self.finish.room(),
-        ];
-        with_scratch(sizes.iter().sum(), |scratch| {
-            let (weights, scratch) = scratch.split_at_mut(sizes[0]);
-            let (sums, scratch) = scratch.split_at_mut(sizes[1]);
-            let (values, room) = scratch.split_at_mut(sizes[2]);
+        let padded = t.next_multiple_of(tile);
+        let sums = TOKENS.min(t).next_multiple_of(tile) * self.rows;
+        let room = self.products.room();
+        with_scratch(room + sums + self.finish.room(), |scratch| {
+            let (room, scratch) = scratch.split_at_mut(room);
+            let (sums, scratch) = scratch.split_at_mut(sums);
             for unit in range {
                 let (unit, row_block) = (unit / row_blocks, unit % row_blocks);
                 let (batch, token_block) = (unit / token_blocks, unit % token_blocks);
-                let (from, to) = (row_block * rows, ((row_block + 1) * rows).min(n));
+                let (from, to) = (row_block * self.rows, ((row_block + 1) * self.rows).min(n));
                 let tokens = token_block * TOKENS..((token_block + 1) * TOKENS).min(t);
-                let first = batch * t.div_ceil(columns) + tokens.start / columns;
-                let panels = first..first + tokens.len().div_ceil(columns);
-                self.multiply(
-                    memory,
-                    (batch * n + from, batch * n + to),
-                    panels,
-                    weights,
-                    sums,
-                );
-                for (panel, first) in tokens.clone().step_by(columns).enumerate() {
-                    let panel = &sums[panel * rows * columns..][..(to - from) * columns];
-                    turn(panel, columns, values, rows);
-                    for (token, values) in (first..tokens.end).zip(values.chunks_mut(rows)) {
-                        let values = &mut values[..to - from];
-                        self.finish
-                            .row(memory, batch * t + token, from, values, room);
-                    }
+                let first = batch * padded + tokens.start;
+                let count = tokens.len().next_multiple_of(tile);
+                let x = &memory.floats(self.slot)[first * stride..(first + count) * stride];
+                let sums = &mut sums[..count * self.rows];
+                self.multiply(memory, batch * n + from..batch * n + to, x, room, sums);
+                for (token, values) in tokens.zip(sums.chunks_exact_mut(self.rows)) {
+                    let values = &mut values[..to - from];
+                    self.finish
+                        .row(memory, batch * t + token, from, values, scratch);
                 }
             }
         });

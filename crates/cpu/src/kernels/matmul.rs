@@ -1,7 +1,9 @@
 //! `Matmul`: which way it is computed, how its vectors are stored for that, and what happens to
 //! the products.
 
-use super::gemm::{Gemm, Pack};
+use super::gemm::{Gemm, Pack, Products};
+use super::gemm_floats::Floats;
+use super::gemm_pairs::Halves;
 use super::map::Interpreter;
 use super::matvec::{Arrange, Matvec};
 use super::{Kernel, Table};
@@ -55,8 +57,10 @@ impl Prepared {
 enum Way {
     /// One after the other, in the order that mat-vec wants, with sums over groups of this size.
     Arranged(crate::simd::Order, Option<usize>),
-    /// In panels.
-    Packed,
+    /// One after the other, as `Floats` wants them.
+    Floats,
+    /// One after the other, as `Halves` wants them, with sums over groups of this size.
+    Halves(Option<usize>),
 }
 
 /// A matmul as kernels: the vectors' preparation, which may be shared, and the products.
@@ -85,35 +89,45 @@ pub(crate) fn lower(
     let finish = Finish::new(isa, epilogue, inputs, output, sizes.n);
     let weights = Stored::new(&w, sizes, by_blocks);
     let input = Table::new(&x);
-    if sizes.t > FEW {
-        let pack = Pack::new(isa, input, sizes, scratch);
-        return Lowered {
-            prepared: Prepared {
-                x,
-                batch: sizes.batch,
-                way: Way::Packed,
-            },
-            scratch: pack.bytes(),
-            prepare: Box::new(pack),
-            products: Box::new(Gemm::new(isa, sizes, weights, finish, scratch)),
-        };
-    }
-    let order = isa.order(w.dtype, x.dtype);
     let group = match w.dtype {
         DType::Quantised(format) if format.has_biases() => Some(format.group()),
         _ => None,
     };
+    let prepared = |way| Prepared {
+        x,
+        batch: sizes.batch,
+        way,
+    };
+    if sizes.t > FEW {
+        let parts = (input, sizes, weights, finish, scratch);
+        return match Halves::new(isa, sizes.k, x.dtype, w.dtype) {
+            Some(halves) => many(prepared(Way::Halves(group)), halves, parts),
+            None => many(prepared(Way::Floats), Floats { isa, k: sizes.k }, parts),
+        };
+    }
+    let order = isa.order(w.dtype, x.dtype);
     let arrange = Arrange::new(isa, input, order, group, scratch);
     let few = arrange.few();
     Lowered {
-        prepared: Prepared {
-            x,
-            batch: sizes.batch,
-            way: Way::Arranged(order, group),
-        },
+        prepared: prepared(Way::Arranged(order, group)),
         scratch: arrange.bytes(),
         prepare: Box::new(arrange),
         products: Box::new(Matvec::new(isa, sizes, weights, few, finish)),
+    }
+}
+
+/// A matmul for many tokens.
+fn many<P: Products + Copy + 'static>(
+    prepared: Prepared,
+    products: P,
+    (input, sizes, weights, finish, slot): (Table, Sizes, Stored, Finish, u32),
+) -> Lowered {
+    let pack = Pack::new(products, input, sizes, slot);
+    Lowered {
+        prepared,
+        scratch: pack.bytes(),
+        prepare: Box::new(pack),
+        products: Box::new(Gemm::new(products, sizes, weights, finish, slot)),
     }
 }
 

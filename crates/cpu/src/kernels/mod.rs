@@ -5,6 +5,8 @@ pub(crate) mod attention;
 mod attention_tiles;
 pub(crate) mod copy;
 pub(crate) mod gemm;
+mod gemm_floats;
+mod gemm_pairs;
 pub(crate) mod map;
 pub(crate) mod matmul;
 pub(crate) mod matvec;

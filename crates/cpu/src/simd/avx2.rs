@@ -9,7 +9,7 @@
 #![allow(clippy::manual_memcpy)]
 
 use super::avx2_dequantise::dequantise;
-use super::avx2_products::{COLUMNS, ROWS, dots, mix, tile};
+use super::avx2_products::{COLUMNS, ROWS, dots, mix, tile, turn};
 use super::avx2_rows::{matvec, order};
 use super::{Isa, scalar};
 use kiln_array::{DType, Kind, Scalar, math};
@@ -18,6 +18,7 @@ use std::arch::x86_64::*;
 pub(super) const TABLE: Isa = Isa {
     name: "avx2",
     available,
+    preferred: || true,
     load,
     store,
     cast,
@@ -34,6 +35,8 @@ pub(super) const TABLE: Isa = Isa {
     tile,
     tile_rows: ROWS,
     tile_columns: COLUMNS,
+    turn,
+    pairs: None,
 };
 
 pub(super) fn available() -> bool {

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx2::{BF16, F16, F32, floats, floats_rest, put, put_rest, total, wide, wide_rest};
-use super::{Strided, Tile};
+use super::{Strided, Tile, Turn};
 use kiln_array::DType;
 use std::arch::x86_64::*;
 
@@ -129,32 +129,82 @@ pub(super) const COLUMNS: usize = 16;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn tile(tile: Tile<'_>, out: &mut [f32]) {
-    let (out, _) = out.as_chunks_mut::<8>();
-    let (out, _) = out.as_chunks_mut::<2>();
-    let out = &mut out[..ROWS];
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
     if tile.add {
         for row in 0..ROWS {
-            sums[row] = [floats(&out[row][0]), floats(&out[row][1])];
+            let (out, _) = out[row * tile.out_stride..][..COLUMNS].as_chunks::<8>();
+            sums[row] = [floats(&out[0]), floats(&out[1])];
         }
     }
     let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
     for row in 0..ROWS {
-        rows[row] = &tile.weights[row * tile.stride..][..tile.k];
+        rows[row] = &tile.rows[row * tile.stride..][..tile.k];
     }
     let (panel, _) = tile.panel.as_chunks::<8>();
     let (panel, _) = panel.as_chunks::<2>();
     let panel = &panel[..tile.k];
     for i in 0..tile.k {
-        let x = [floats(&panel[i][0]), floats(&panel[i][1])];
+        let weights = [floats(&panel[i][0]), floats(&panel[i][1])];
         for row in 0..ROWS {
-            let weight = _mm256_set1_ps(rows[row][i]);
-            sums[row][0] = _mm256_fmadd_ps(weight, x[0], sums[row][0]);
-            sums[row][1] = _mm256_fmadd_ps(weight, x[1], sums[row][1]);
+            let x = _mm256_set1_ps(rows[row][i]);
+            sums[row][0] = _mm256_fmadd_ps(x, weights[0], sums[row][0]);
+            sums[row][1] = _mm256_fmadd_ps(x, weights[1], sums[row][1]);
         }
     }
     for row in 0..ROWS {
-        put(&mut out[row][0], sums[row][0]);
-        put(&mut out[row][1], sums[row][1]);
+        let (out, _) = out[row * tile.out_stride..][..COLUMNS].as_chunks_mut::<8>();
+        put(&mut out[0], sums[row][0]);
+        put(&mut out[1], sums[row][1]);
     }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn turn(turn: Turn<'_>, out: &mut [u32]) {
+    let rows: &[f32] = bytemuck::cast_slice(turn.rows);
+    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+    let whole = turn.words / 8 * 8;
+    for first in (0..turn.columns).step_by(8) {
+        for at in (0..whole).step_by(8) {
+            let mut lines = [_mm256_setzero_ps(); 8];
+            for row in 0..8 {
+                let (eight, _) = rows[(first + row) * turn.stride + at..][..8].as_chunks::<8>();
+                lines[row] = floats(&eight[0]);
+            }
+            let lines = eight_by_eight(lines);
+            for i in 0..8 {
+                let (eight, _) = out[(at + i) * turn.columns + first..][..8].as_chunks_mut::<8>();
+                put(&mut eight[0], lines[i]);
+            }
+        }
+        for at in whole..turn.words {
+            for row in 0..8 {
+                out[at * turn.columns + first + row] = rows[(first + row) * turn.stride + at];
+            }
+        }
+    }
+}
+
+/// A matrix of eight rows transposed.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn eight_by_eight(rows: [__m256; 8]) -> [__m256; 8] {
+    let mut pairs = rows;
+    for i in 0..4 {
+        pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    let mut fours = rows;
+    for i in 0..2 {
+        for j in 0..2 {
+            let (a, b) = (pairs[4 * i + j], pairs[4 * i + 2 + j]);
+            fours[4 * i + 2 * j] = _mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+            fours[4 * i + 2 * j + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+        }
+    }
+    let mut turned = rows;
+    for i in 0..4 {
+        turned[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[4 + i]);
+        turned[4 + i] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[4 + i]);
+    }
+    turned
 }

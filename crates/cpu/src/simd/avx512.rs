@@ -1,5 +1,5 @@
-//! The table for AVX-512 (F, BW, VL): mat-vec of codes whose width divides 32, and the register
-//! tile. The rest is AVX2's.
+//! The table for AVX-512 (F, BW, VL): mat-vec of codes whose width divides 32. The register
+//! tile is `avx512_tile`'s, the rest AVX2's.
 //!
 //! A piece is sixteen lanes of 32 bits; codes of up to four bits become floats by one table
 //! lookup. Loops count indices for the reason given in `avx2`.
@@ -8,11 +8,12 @@
 
 use super::avx2;
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
-use super::{Isa, Order, Tile, Vector, Weights};
+use super::avx512_tile::{COLUMNS, ROWS, tile, turn};
+use super::{Isa, Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
 
-pub(super) static TABLE: Isa = Isa {
+pub(super) const TABLE: Isa = Isa {
     name: "avx512",
     available,
     order,
@@ -20,6 +21,7 @@ pub(super) static TABLE: Isa = Isa {
     tile,
     tile_rows: ROWS,
     tile_columns: COLUMNS,
+    turn,
     ..avx2::TABLE
 };
 
@@ -70,7 +72,7 @@ pub(super) fn values(format: Format) -> [f32; 16] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn floats(values: &[f32; 16]) -> __m512 {
+pub(super) fn floats(values: &[f32; 16]) -> __m512 {
     // SAFETY: sixteen floats.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
@@ -261,42 +263,4 @@ pub(super) fn totals([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
     // SAFETY: room for four floats.
     unsafe { _mm_storeu_ps(totals.as_mut_ptr(), one) };
     totals
-}
-
-/// Rows and columns of a register tile.
-const ROWS: usize = 8;
-const COLUMNS: usize = 32;
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn tile(tile: Tile<'_>, out: &mut [f32]) {
-    let (out, _) = out.as_chunks_mut::<16>();
-    let (out, _) = out.as_chunks_mut::<2>();
-    let out = &mut out[..ROWS];
-    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-    if tile.add {
-        for row in 0..ROWS {
-            sums[row] = [floats(&out[row][0]), floats(&out[row][1])];
-        }
-    }
-    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
-    for row in 0..ROWS {
-        rows[row] = &tile.weights[row * tile.stride..][..tile.k];
-    }
-    let (panel, _) = tile.panel.as_chunks::<16>();
-    let (panel, _) = panel.as_chunks::<2>();
-    let panel = &panel[..tile.k];
-    for i in 0..tile.k {
-        let x = [floats(&panel[i][0]), floats(&panel[i][1])];
-        for row in 0..ROWS {
-            let weight = _mm512_set1_ps(rows[row][i]);
-            sums[row][0] = _mm512_fmadd_ps(weight, x[0], sums[row][0]);
-            sums[row][1] = _mm512_fmadd_ps(weight, x[1], sums[row][1]);
-        }
-    }
-    for row in 0..ROWS {
-        for half in 0..2 {
-            // SAFETY: room for sixteen floats.
-            unsafe { _mm512_storeu_ps(out[row][half].as_mut_ptr(), sums[row][half]) };
-        }
-    }
 }

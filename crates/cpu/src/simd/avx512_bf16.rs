@@ -9,20 +9,30 @@
 
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
 use super::avx512::{self, bias_sums, codes, first_floats, floats_at, totals, values};
-use super::{Isa, Order, Vector, Weights};
+use super::{Isa, Order, Vector, Weights, avx512_pairs};
 use kiln_array::{DType, Format, Mode};
 use std::arch::x86_64::*;
 
-pub(super) static TABLE: Isa = Isa {
+pub(super) const TABLE: Isa = Isa {
     name: "avx512bf16",
     available,
+    preferred,
     order,
     matvec,
+    pairs: Some(avx512_pairs::PAIRS),
     ..avx512::TABLE
 };
 
-fn available() -> bool {
-    avx512::available() && is_x86_feature_detected!("avx512bf16")
+pub(super) fn available() -> bool {
+    avx512::available()
+        && is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("bmi2")
+}
+
+/// Intel's processors take longer for products of bf16 than for those of floats.
+fn preferred() -> bool {
+    const GENU: u32 = u32::from_le_bytes(*b"Genu");
+    __cpuid(0).ebx != GENU
 }
 
 /// The format of weights whose codes this table looks up.

@@ -2,6 +2,8 @@
 //! is chosen when the backend is made.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_dequantise;
@@ -15,11 +17,20 @@ mod avx2_scales;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
+#[cfg(target_arch = "x86_64")]
+mod avx512_pairs;
+#[cfg(target_arch = "x86_64")]
+mod avx512_tile;
+mod pairs;
+#[cfg(test)]
+mod pairs_tests;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 use kiln_array::{DType, Kind, Scalar};
+
+pub(crate) use pairs::{PairBlock, Pairs, Scaled};
 
 /// Rows of weights or of a table that lie one after the other, from `data`'s first byte on.
 #[derive(Clone, Copy)]
@@ -138,6 +149,8 @@ impl Order {
 pub(crate) struct Isa {
     name: &'static str,
     available: fn() -> bool,
+    /// Whether this table is better than those after it.
+    preferred: fn() -> bool,
     load: unsafe fn(DType, &[u8], &mut [u32]),
     store: unsafe fn(DType, &[u32], &mut [u8]),
     cast: unsafe fn(Kind, DType, &[u32], &mut [u32]),
@@ -154,22 +167,39 @@ pub(crate) struct Isa {
     tile: unsafe fn(Tile<'_>, &mut [f32]),
     tile_rows: usize,
     tile_columns: usize,
+    turn: unsafe fn(Turn<'_>, &mut [u32]),
+    pairs: Option<Pairs>,
 }
 
-/// The operands of one register tile: `rows` rows of weights, `stride` elements apart, and a
-/// panel of `columns` elements for each of the `k` inputs.
+/// The operands of one register tile: rows, `stride` elements apart, and a panel of as many
+/// elements as the tile has columns for each of the `k` inputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile<'a> {
     /// Elements of the inner product.
     pub(crate) k: usize,
-    /// The weights.
-    pub(crate) weights: &'a [f32],
-    /// From one row of weights to the next.
+    /// The rows.
+    pub(crate) rows: &'a [f32],
+    /// From one row to the next.
     pub(crate) stride: usize,
     /// The panel.
     pub(crate) panel: &'a [f32],
     /// Whether to add to what is there.
     pub(crate) add: bool,
+    /// From one row of results to the next.
+    pub(crate) out_stride: usize,
+}
+
+/// Rows of words, of which a panel is to have the columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    /// The rows.
+    pub(crate) rows: &'a [u32],
+    /// From one row to the next.
+    pub(crate) stride: usize,
+    /// How many rows, a multiple of 8.
+    pub(crate) columns: usize,
+    /// Words of a row that count.
+    pub(crate) words: usize,
 }
 
 /// What [`find`] did not find.
@@ -184,7 +214,10 @@ pub(crate) enum Absent {
 /// The table called `name`, or the best one.
 pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
     let Some(name) = name else {
-        return Isa::all().next().ok_or(Absent::Unavailable);
+        let mut tables = Isa::all();
+        return tables
+            .find(|isa| (isa.preferred)())
+            .ok_or(Absent::Unavailable);
     };
     if !TABLES.iter().any(|isa| isa.name == name) {
         return Err(Absent::Unknown);
@@ -195,7 +228,8 @@ pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
 }
 
 #[cfg(target_arch = "x86_64")]
-static TABLES: [&Isa; 4] = [
+static TABLES: [&Isa; 5] = [
+    &amx::TABLE,
     &avx512_bf16::TABLE,
     &avx512::TABLE,
     &avx2::TABLE,
@@ -357,14 +391,26 @@ impl Isa {
         (self.tile_rows, self.tile_columns)
     }
 
-    /// `out[row][column] = Σ weights[row][i] · panel[i][column]` for one register tile, `i`
-    /// ascending.
+    /// `out[row][column] = Σ rows[row][i] · panel[i][column]` for one register tile, `i` ascending.
     #[inline]
     pub(crate) fn tile(&self, tile: Tile<'_>, out: &mut [f32]) {
-        debug_assert_eq!(out.len(), self.tile_rows * self.tile_columns);
-        debug_assert!(tile.panel.len() >= tile.k * self.tile_columns);
-        debug_assert!(tile.weights.len() >= (self.tile_rows - 1) * tile.stride + tile.k);
+        let before = self.tile_rows - 1;
+        assert!(out.len() >= before * tile.out_stride + self.tile_columns);
+        assert!(tile.panel.len() >= tile.k * self.tile_columns);
+        assert!(tile.rows.len() >= before * tile.stride + tile.k);
         // SAFETY: this machine has the table's instructions, see `Isa`.
         unsafe { (self.tile)(tile, out) }
+    }
+
+    /// `out[i][row] = rows[row][i]`.
+    #[inline]
+    pub(crate) fn turn(&self, turn: Turn<'_>, out: &mut [u32]) {
+        if turn.columns == 0 {
+            return;
+        }
+        assert!(turn.columns.is_multiple_of(8) && out.len() >= turn.words * turn.columns);
+        assert!(turn.rows.len() >= (turn.columns - 1) * turn.stride + turn.words);
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.turn)(turn, out) }
     }
 }

@@ -1,11 +1,12 @@
 //! The table for every machine, and the definitions that the others are tested against.
 
-use super::{Isa, Order, Strided, Tile, Vector, Weights};
+use super::{Isa, Order, Strided, Tile, Turn, Vector, Weights};
 use kiln_array::{DType, Kind, Scalar, math};
 
 pub(super) static TABLE: Isa = Isa {
     name: "scalar",
     available: || true,
+    preferred: || true,
     load,
     store,
     cast,
@@ -22,6 +23,8 @@ pub(super) static TABLE: Isa = Isa {
     tile: tile::<4, 8>,
     tile_rows: 4,
     tile_columns: 8,
+    turn,
+    pairs: None,
 };
 
 /// Partial sums that reductions keep, so that loops over them vectorise.
@@ -308,18 +311,33 @@ pub(super) fn dequantise(w: Weights<'_>, start: usize, out: &mut [f32]) {
 
 pub(super) fn tile<const ROWS: usize, const COLUMNS: usize>(tile: Tile<'_>, out: &mut [f32]) {
     let mut sums = [[0.0f32; COLUMNS]; ROWS];
-    let (out, _) = out.as_chunks_mut::<COLUMNS>();
-    if tile.add {
-        sums.copy_from_slice(out);
+    for (sums, out) in sums.iter_mut().zip(out.chunks(tile.out_stride)) {
+        if tile.add {
+            sums.copy_from_slice(&out[..COLUMNS]);
+        }
     }
     let (panel, _) = tile.panel.as_chunks::<COLUMNS>();
     for (i, column) in panel[..tile.k].iter().enumerate() {
         for (row, sums) in sums.iter_mut().enumerate() {
-            let weight = tile.weights[row * tile.stride + i];
+            let x = tile.rows[row * tile.stride + i];
             sums.iter_mut()
                 .zip(column)
-                .for_each(|(sum, x)| *sum += weight * x);
+                .for_each(|(sum, weight)| *sum += x * weight);
         }
     }
-    out.copy_from_slice(&sums);
+    for (sums, out) in sums.iter().zip(out.chunks_mut(tile.out_stride)) {
+        out[..COLUMNS].copy_from_slice(sums);
+    }
+}
+
+pub(super) fn turn(turn: Turn<'_>, out: &mut [u32]) {
+    for (i, line) in out
+        .chunks_exact_mut(turn.columns)
+        .take(turn.words)
+        .enumerate()
+    {
+        for (row, word) in line.iter_mut().enumerate() {
+            *word = turn.rows[row * turn.stride + i];
+        }
+    }
 }

@@ -175,7 +175,7 @@ proptest! {
             let panel = noise(seed ^ 7, k * columns);
             let before = noise(seed ^ 9, rows * columns);
             let mut out = before.clone();
-            isa.tile(Tile { k, weights: &weights, stride, panel: &panel, add }, &mut out);
+            isa.tile(Tile { k, rows: &weights, stride, panel: &panel, add, out_stride: columns }, &mut out);
             for row in 0..rows {
                 for column in 0..columns {
                     let at = row * columns + column;
@@ -194,7 +194,7 @@ proptest! {
 }
 
 /// Repeatable numbers in -1..1.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u32, count: usize) -> Vec<f32> {
     let mut state = u64::from(seed) | 1 << 40;
     let mut next = || {
         state = state
@@ -270,7 +270,7 @@ fn arranged(order: Order, x: &[f32]) -> Vec<f32> {
 }
 
 /// Numbers that are also bf16.
-fn halves(seed: u32, count: usize) -> Vec<f32> {
+pub(super) fn halves(seed: u32, count: usize) -> Vec<f32> {
     let cut = |x: &f32| f32::from_bits(x.to_bits() & 0xffff_0000);
     noise(seed, count).iter().map(cut).collect()
 }

@@ -1,0 +1,179 @@
+//! The table for AMX with bf16: its register tile of bf16. The rest is AVX-512's; the processors
+//! that have matrix registers take as long for a vector's products of bf16 as for floats.
+//!
+//! A matrix register holds 16 rows of 64 bytes; four of them take sums of 32 × 32 products, two the
+//! rows and two the panel. The compiler knows neither these registers nor, in this edition, their
+//! instructions: what uses them is in assembly, between a load of their shapes and a release.
+
+#![allow(clippy::needless_range_loop)]
+
+use super::Isa;
+use super::avx512_pairs::{codes, finish};
+use super::pairs::{PairBlock, Pairs};
+use super::{avx512, avx512_bf16};
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::sync::OnceLock;
+
+const ROWS: usize = 32;
+const COLUMNS: usize = 32;
+
+pub(super) static TABLE: Isa = Isa {
+    name: "amx",
+    available,
+    pairs: Some(Pairs {
+        tile: (ROWS, COLUMNS),
+        terms: 3,
+        codes,
+        multiply,
+    }),
+    ..avx512::TABLE
+};
+
+/// Linux gives a process the matrix registers when it asks for them.
+fn available() -> bool {
+    static GRANTED: OnceLock<bool> = OnceLock::new();
+    *GRANTED.get_or_init(|| avx512_bf16::available() && described() && granted())
+}
+
+/// Whether the processor describes itself as having matrix registers and products of bf16.
+fn described() -> bool {
+    const BF16: u32 = 1 << 22;
+    const TILES: u32 = 1 << 24;
+    let highest = __cpuid(0).eax;
+    highest >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES
+}
+
+#[cfg(target_os = "linux")]
+fn granted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const TILE_DATA: i64 = 18;
+    let mut result = ARCH_PRCTL;
+    // SAFETY: a system call that reads and writes no memory; the kernel overwrites rcx and r11.
+    unsafe {
+        asm!(
+            "syscall",
+            inout("rax") result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") TILE_DATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack)
+        )
+    };
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn granted() -> bool {
+    false
+}
+
+/// The shapes of all eight registers: 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Shapes([u8; 64]);
+
+static SHAPES: Shapes = {
+    let mut shapes = [0; 64];
+    shapes[0] = 1;
+    let mut register = 0;
+    while register < 8 {
+        shapes[16 + 2 * register] = 64;
+        shapes[48 + register] = 16;
+        register += 1;
+    }
+    Shapes(shapes)
+};
+
+#[repr(C, align(64))]
+struct Sums([[f32; COLUMNS]; ROWS]);
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
+    // SAFETY: the process may use matrix registers, or there would be no table; 64 bytes are read.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly)) };
+    let (part, parts) = block.parts();
+    let mut sums = Sums([[0.0; COLUMNS]; ROWS]);
+    for first in (0..block.rows).step_by(ROWS) {
+        for number in 0..parts {
+            accumulate(block, first, number * part, part, &mut sums);
+            for row in 0..ROWS {
+                let (low, high) = sums.0[row].split_at(16);
+                // SAFETY: sixteen floats.
+                let low = unsafe { _mm512_load_ps(low.as_ptr()) };
+                // SAFETY: sixteen floats.
+                let high = unsafe { _mm512_load_ps(high.as_ptr()) };
+                let out = &mut out[(first + row) * block.out_stride..][..COLUMNS];
+                let add = block.add || number > 0;
+                finish(block, (first + row, number), add, [low, high], out);
+            }
+        }
+    }
+    // SAFETY: nothing else uses the registers.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) };
+}
+
+/// The products of `count` pairs from pair `start` on, of 32 rows from row `first` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn accumulate(block: PairBlock<'_>, first: usize, start: usize, count: usize, sums: &mut Sums) {
+    // SAFETY: the shapes are loaded. Between these statements nothing uses the registers, which
+    // are the assembly's alone.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            options(nostack, nomem)
+        )
+    };
+    for term in 0..block.terms {
+        let from = first * block.stride + term * block.term + 2 * start;
+        let x = &block.x[from..][..(ROWS - 1) * block.stride + 2 * count];
+        let panel = &block.panel[start * COLUMNS..][..count * COLUMNS];
+        let (low, high) = (x.as_ptr(), x[16 * block.stride..].as_ptr());
+        // SAFETY: `count` is a multiple of 16, so the loop reads 64 bytes for each 16 pairs of 32
+        // rows, which lie in `x`, and 16 lines of the panel.
+        unsafe {
+            asm!(
+                "2:",
+                "tileloadd tmm4, [{low} + {stride}]",
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm7, [{panel} + {line} + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{high} + {stride}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {low}, 64",
+                "add {high}, 64",
+                "add {panel}, 2048",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {steps}",
+                "jnz 2b",
+                low = inout(reg) low => _,
+                high = inout(reg) high => _,
+                panel = inout(reg) panel.as_ptr() => _,
+                steps = inout(reg) count / 16 => _,
+                stride = in(reg) 2 * block.stride,
+                line = in(reg) 4 * COLUMNS,
+                options(nostack, readonly)
+            )
+        };
+    }
+    let (low, high) = sums.0.split_at_mut(16);
+    // SAFETY: 32 lines of 128 bytes are written, which is what `sums` is.
+    unsafe {
+        asm!(
+            "tilestored [{low} + {line}], tmm0",
+            "tilestored [{low} + {line} + 64], tmm1",
+            "tilestored [{high} + {line}], tmm2",
+            "tilestored [{high} + {line} + 64], tmm3",
+            low = in(reg) low.as_mut_ptr(),
+            high = in(reg) high.as_mut_ptr(),
+            line = in(reg) 4 * COLUMNS,
+            options(nostack)
+        )
+    };
+}

@@ -1,0 +1,122 @@
+//! Products of bf16, two at a time: what the tables that have them give, and its definition.
+//!
+//! A panel holds the columns that a register tile multiplies its rows with. Its word
+//! `i · columns + j` is a pair: elements `2i` and `2i + 1` of column `j`, the first in the low half.
+
+use super::Isa;
+
+/// A table's register tile of bf16.
+pub(crate) struct Pairs {
+    /// Rows and columns of the tile.
+    pub(super) tile: (usize, usize),
+    /// A float is an exact sum of three bf16, half of one of two. Up to this many are still
+    /// multiplied faster than floats are.
+    pub(super) terms: usize,
+    pub(super) codes: unsafe fn(usize, &[u8], &mut [u16]),
+    pub(super) multiply: unsafe fn(PairBlock<'_>, &mut [f32]),
+}
+
+/// Rows of bf16 and the panel they meet. Counts and distances of elements are even.
+#[derive(Clone, Copy)]
+pub(crate) struct PairBlock<'a> {
+    /// How many rows, a multiple of the tile's.
+    pub(crate) rows: usize,
+    /// The rows: of each, `terms` that are to be added up.
+    pub(crate) x: &'a [u16],
+    /// From one row to the next.
+    pub(crate) stride: usize,
+    /// Terms of a row.
+    pub(crate) terms: usize,
+    /// From one term to the next.
+    pub(crate) term: usize,
+    /// The panel.
+    pub(crate) panel: &'a [u32],
+    /// Pairs of the inner product, a multiple of 16.
+    pub(crate) pairs: usize,
+    /// How the products count, if not as they are.
+    pub(crate) groups: Option<Scaled<'a>>,
+    /// Whether to add to what is there.
+    pub(crate) add: bool,
+    /// From one row of results to the next.
+    pub(crate) out_stride: usize,
+}
+
+/// Scales and biases of the groups of a panel's columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Scaled<'a> {
+    /// Pairs of a group, a multiple of 16.
+    pub(crate) group: usize,
+    /// What a group's products are multiplied with: a row of all columns for each group.
+    pub(crate) scales: &'a [f32],
+    /// What the sum of a row's elements in a group is multiplied with.
+    pub(crate) biases: &'a [f32],
+    /// These sums, of each row.
+    pub(crate) sums: &'a [f32],
+    /// From one row of sums to the next.
+    pub(crate) stride: usize,
+}
+
+impl PairBlock<'_> {
+    /// Pairs that are added up before they are scaled, and how often.
+    pub(super) fn parts(&self) -> (usize, usize) {
+        let part = self.groups.map_or(self.pairs, |groups| groups.group);
+        (part, self.pairs / part.max(1))
+    }
+
+    fn fits(&self, (rows, columns): (usize, usize), out: usize) -> bool {
+        let (part, parts) = self.parts();
+        let row = (self.terms - 1) * self.term + 2 * self.pairs;
+        let scaled = self.groups.is_none_or(|groups| {
+            groups.scales.len() >= parts * columns
+                && groups.biases.len() >= parts * columns
+                && groups.sums.len() >= (self.rows - 1) * groups.stride + parts
+        });
+        self.rows.is_multiple_of(rows)
+            && self.pairs.is_multiple_of(16)
+            && part.is_multiple_of(16)
+            && part * parts == self.pairs
+            && self.panel.len() >= self.pairs * columns
+            && self.x.len() >= (self.rows - 1) * self.stride + row
+            && out >= (self.rows - 1) * self.out_stride + columns
+            && scaled
+    }
+}
+
+impl Pairs {
+    /// Rows and columns of the register tile.
+    pub(crate) fn tile(&self) -> (usize, usize) {
+        self.tile
+    }
+
+    /// How many bf16 a float may be split into.
+    pub(crate) fn terms(&self) -> usize {
+        self.terms
+    }
+
+    /// Integer codes of `bits` bits each as bf16. Their number is a multiple of 32.
+    #[inline]
+    pub(crate) fn codes(&self, bits: usize, bytes: &[u8], out: &mut [u16]) {
+        assert!(out.len().is_multiple_of(32) && bytes.len() * 8 >= out.len() * bits);
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.codes)(bits, bytes, out) }
+    }
+
+    /// The products of all rows with one panel. Subnormal numbers may count as zeros.
+    #[inline]
+    pub(crate) fn multiply(&self, block: PairBlock<'_>, out: &mut [f32]) {
+        if block.rows == 0 || block.pairs == 0 {
+            return;
+        }
+        assert!(block.fits(self.tile, out.len()));
+        // SAFETY: this machine has the table's instructions, see `Isa`; the operands are as large
+        // as the block says.
+        unsafe { (self.multiply)(block, out) }
+    }
+}
+
+impl Isa {
+    /// Register tiles of bf16, if this machine multiplies these faster than floats.
+    pub(crate) fn pairs(&'static self) -> Option<&'static Pairs> {
+        self.pairs.as_ref()
+    }
+}
