@@ -18,33 +18,39 @@ const TOKENS: usize = 512;
 /// efficient.
 const ENOUGH: usize = 24;
 
-/// How vectors and panels of weights are stored, and multiplied.
+/// Which part of the weights panels are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    /// The first input.
+    pub(super) start: usize,
+    /// How many inputs, at most `DEPTH`.
+    pub(super) depth: usize,
+    /// How many panels.
+    pub(super) panels: usize,
+}
+
+/// How vectors and panels of weights are stored, and multiplied. As many vectors as a register tile
+/// has rows are stored together, of these the first `DEPTH` inputs, then the next: what is read
+/// together lies together.
 pub(crate) trait Products: Send + Sync {
     /// Rows and columns of a register tile: vectors, weight rows.
     fn tile(&self) -> (usize, usize);
-    /// Floats that a stored vector takes.
-    fn stride(&self) -> usize;
-    /// Stores a vector.
-    fn pack(&self, dtype: DType, x: &[u8], row: &mut [f32]);
-    /// Floats of scratch memory for a panel.
-    fn room(&self) -> usize;
-    /// Inputs `start..start + depth` of one weight row become column `column` of a panel.
-    fn column(&self, column: usize, row: Weights<'_>, inputs: Range<usize>, room: &mut [f32]);
-    /// When all columns are there.
-    fn panel(&self, inputs: Range<usize>, room: &mut [f32]);
-    /// The products of stored vectors, as many as fill tiles, with a panel of these inputs, the
-    /// rows of which are `stride` apart; they are added unless the inputs are the first.
-    fn multiply(
-        &self,
-        x: &[f32],
-        inputs: Range<usize>,
-        room: &[f32],
-        out: &mut [f32],
-        stride: usize,
-    );
+    /// Floats that a tile of vectors takes, a multiple of 16.
+    fn stored(&self) -> usize;
+    /// Stores a vector as row `row` of a tile; without one, zeros.
+    fn pack(&self, row: usize, x: Option<(DType, &[u8])>, tile: &mut [f32]);
+    /// Floats of scratch memory for some panels.
+    fn room(&self, panels: usize) -> usize;
+    /// Inputs of one weight row are to be column `column` of the panel that is made next.
+    fn column(&self, block: Block, at: (usize, usize), row: Weights<'_>, room: &mut [f32]);
+    /// Makes panel `panel` of its columns.
+    fn panel(&self, block: Block, panel: usize, room: &mut [f32]);
+    /// The products of tiles of vectors with the panels, in rows that are `stride` apart; they are
+    /// added unless the inputs are the first.
+    fn multiply(&self, block: Block, x: &[f32], room: &[f32], out: &mut [f32], stride: usize);
 }
 
-/// Stores vectors one after the other. A unit is as many as a register tile has rows.
+/// Stores vectors. A unit is as many as a register tile has rows.
 pub(crate) struct Pack<P> {
     products: P,
     input: Table,
@@ -69,7 +75,7 @@ impl<P: Products> Pack<P> {
 
     /// Bytes of the stored vectors.
     pub(crate) fn bytes(&self) -> usize {
-        4 * self.units() * self.products.tile().0 * self.products.stride()
+        4 * self.units() * self.products.stored()
     }
 }
 
@@ -83,19 +89,16 @@ impl<P: Products> Kernel for Pack<P> {
     }
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
-        let (rows, stride) = (self.products.tile().0, self.products.stride());
+        let (rows, stored) = (self.products.tile().0, self.products.stored());
         let t = self.sizes.t;
         for unit in range {
             let (batch, tile) = (unit / self.tiles(), unit % self.tiles());
-            let from = unit * rows * stride;
-            let out = memory.floats_mut(self.slot, from..from + rows * stride);
-            for (token, row) in (tile * rows..).zip(out.chunks_exact_mut(stride)) {
-                if token < t {
-                    let bytes = self.input.read(memory, batch * t + token);
-                    self.products.pack(self.input.dtype, bytes, row);
-                } else {
-                    row.fill(0.0);
-                }
+            let out = memory.floats_mut(self.slot, unit * stored..(unit + 1) * stored);
+            for row in 0..rows {
+                let token = tile * rows + row;
+                let x = (token < t).then(|| self.input.read(memory, batch * t + token));
+                self.products
+                    .pack(row, x.map(|x| (self.input.dtype, x)), out);
             }
         }
     }
@@ -133,10 +136,13 @@ impl<P: Products> Gemm<P> {
         }
     }
 
+    /// Blocks of weight rows and of tokens. Blocks of tokens are whole tiles, some of which hold a
+    /// few more than `TOKENS`.
     fn blocks(&self) -> (usize, usize) {
+        let tile = self.products.tile().0;
         (
             self.sizes.n.div_ceil(self.rows),
-            self.sizes.t.div_ceil(TOKENS),
+            self.sizes.t.div_ceil(TOKENS.next_multiple_of(tile)),
         )
     }
 
@@ -154,21 +160,24 @@ impl<P: Products> Gemm<P> {
             sums.fill(0.0);
         }
         for start in (0..k).step_by(DEPTH) {
-            let inputs = start..(start + DEPTH).min(k);
-            for first in rows.clone().step_by(columns) {
+            let block = Block {
+                start,
+                depth: DEPTH.min(k - start),
+                panels: rows.len().div_ceil(columns),
+            };
+            for panel in 0..block.panels {
+                let first = rows.start + panel * columns;
                 let end = (first + columns).min(rows.end);
                 self.weights
                     .blocks(memory, first, end, |at, count, weights| {
                         for i in 0..count {
                             let row = weights.row(i);
-                            self.products.column(at + i, row, inputs.clone(), room);
+                            self.products.column(block, (panel, at + i), row, room);
                         }
                     });
-                self.products.panel(inputs.clone(), room);
-                let sums = &mut sums[first - rows.start..];
-                self.products
-                    .multiply(x, inputs.clone(), room, sums, self.rows);
+                self.products.panel(block, panel, room);
             }
+            self.products.multiply(block, x, room, sums, self.rows);
         }
     }
 }
@@ -185,11 +194,13 @@ impl<P: Products> Kernel for Gemm<P> {
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
         let Sizes { t, n, .. } = self.sizes;
-        let (tile, stride) = (self.products.tile().0, self.products.stride());
+        let (tile, columns) = self.products.tile();
+        let stored = self.products.stored();
         let (row_blocks, token_blocks) = self.blocks();
-        let padded = t.next_multiple_of(tile);
-        let sums = TOKENS.min(t).next_multiple_of(tile) * self.rows;
-        let room = self.products.room();
+        let tiles = t.div_ceil(tile);
+        let block_tiles = TOKENS.div_ceil(tile);
+        let sums = block_tiles.min(tiles) * tile * self.rows;
+        let room = self.products.room(self.rows / columns);
         with_scratch(room + sums + self.finish.room(), |scratch| {
             let (room, scratch) = scratch.split_at_mut(room);
             let (sums, scratch) = scratch.split_at_mut(sums);
@@ -197,11 +208,12 @@ impl<P: Products> Kernel for Gemm<P> {
                 let (unit, row_block) = (unit / row_blocks, unit % row_blocks);
                 let (batch, token_block) = (unit / token_blocks, unit % token_blocks);
                 let (from, to) = (row_block * self.rows, ((row_block + 1) * self.rows).min(n));
-                let tokens = token_block * TOKENS..((token_block + 1) * TOKENS).min(t);
-                let first = batch * padded + tokens.start;
-                let count = tokens.len().next_multiple_of(tile);
-                let x = &memory.floats(self.slot)[first * stride..(first + count) * stride];
-                let sums = &mut sums[..count * self.rows];
+                let first = token_block * block_tiles;
+                let here = first..(first + block_tiles).min(tiles);
+                let tokens = here.start * tile..(here.end * tile).min(t);
+                let x = batch * tiles + here.start..batch * tiles + here.end;
+                let x = &memory.floats(self.slot)[x.start * stored..x.end * stored];
+                let sums = &mut sums[..here.len() * tile * self.rows];
                 self.multiply(memory, batch * n + from..batch * n + to, x, room, sums);
                 for (token, values) in tokens.zip(sums.chunks_exact_mut(self.rows)) {
                     let values = &mut values[..to - from];

@@ -1,9 +1,8 @@
 //! Matmul for many tokens in f32: weights are dequantised into panels.
 
-use super::gemm::{DEPTH, Products};
+use super::gemm::{Block, DEPTH, Products};
 use crate::simd::{Isa, Tile, Turn, Weights};
 use kiln_array::DType;
-use std::ops::Range;
 
 /// Floats between the end of a row and the next: rows at a distance of a power of two would share
 /// the same few lines of the nearest cache.
@@ -18,7 +17,8 @@ pub(super) struct Floats {
 }
 
 impl Floats {
-    fn rows(&self) -> usize {
+    /// Floats of a panel's columns before they are turned.
+    fn columns(&self) -> usize {
         self.tile().1 * (DEPTH + GAP)
     }
 }
@@ -28,53 +28,61 @@ impl Products for Floats {
         self.isa.tile_size()
     }
 
-    fn stride(&self) -> usize {
-        self.k.next_multiple_of(2 * GAP) + GAP
+    fn stored(&self) -> usize {
+        (self.tile().0 * self.k).next_multiple_of(16)
     }
 
-    fn pack(&self, dtype: DType, x: &[u8], row: &mut [f32]) {
-        self.isa.widen(dtype, x, &mut row[..self.k]);
+    fn pack(&self, row: usize, x: Option<(DType, &[u8])>, tile: &mut [f32]) {
+        for start in (0..self.k).step_by(DEPTH) {
+            let depth = DEPTH.min(self.k - start);
+            let out = &mut tile[self.tile().0 * start + row * depth..][..depth];
+            match x {
+                None => out.fill(0.0),
+                Some((dtype, x)) => {
+                    let bytes = dtype.row_bytes(start)..dtype.row_bytes(start + depth);
+                    self.isa.widen(dtype, &x[bytes], out);
+                }
+            }
+        }
     }
 
-    fn room(&self) -> usize {
-        self.rows() + self.tile().1 * DEPTH
+    fn room(&self, panels: usize) -> usize {
+        self.columns() + panels * self.tile().1 * DEPTH
     }
 
-    fn column(&self, column: usize, row: Weights<'_>, inputs: Range<usize>, room: &mut [f32]) {
-        let out = &mut room[column * (DEPTH + GAP)..][..inputs.len()];
-        self.isa.dequantise(row, inputs.start, out);
+    fn column(&self, block: Block, at: (usize, usize), row: Weights<'_>, room: &mut [f32]) {
+        let out = &mut room[at.1 * (DEPTH + GAP)..][..block.depth];
+        self.isa.dequantise(row, block.start, out);
     }
 
-    fn panel(&self, inputs: Range<usize>, room: &mut [f32]) {
-        let (rows, panel) = room.split_at_mut(self.rows());
+    fn panel(&self, block: Block, panel: usize, room: &mut [f32]) {
+        let (rows, panels) = room.split_at_mut(self.columns());
+        let columns = self.tile().1;
         let turn = Turn {
             rows: bytemuck::cast_slice(rows),
             stride: DEPTH + GAP,
-            columns: self.tile().1,
-            words: inputs.len(),
+            columns,
+            words: block.depth,
         };
+        let panel = &mut panels[panel * columns * DEPTH..];
         self.isa.turn(turn, bytemuck::cast_slice_mut(panel));
     }
 
-    fn multiply(
-        &self,
-        x: &[f32],
-        inputs: Range<usize>,
-        room: &[f32],
-        out: &mut [f32],
-        out_stride: usize,
-    ) {
-        let (rows, stride) = (self.tile().0, self.stride());
-        for first in (0..x.len() / stride).step_by(rows) {
-            let tile = Tile {
-                k: inputs.len(),
-                rows: &x[first * stride + inputs.start..],
-                stride,
-                panel: &room[self.rows()..],
-                add: inputs.start > 0,
-                out_stride,
-            };
-            self.isa.tile(tile, &mut out[first * out_stride..]);
+    fn multiply(&self, block: Block, x: &[f32], room: &[f32], out: &mut [f32], stride: usize) {
+        let (rows, columns) = self.tile();
+        for (number, x) in x.chunks_exact(self.stored().max(1)).enumerate() {
+            for panel in 0..block.panels {
+                let tile = Tile {
+                    k: block.depth,
+                    rows: &x[rows * block.start..],
+                    stride: block.depth,
+                    panel: &room[self.columns() + panel * columns * DEPTH..],
+                    add: block.start > 0,
+                    out_stride: stride,
+                };
+                let at = number * rows * stride + panel * columns;
+                self.isa.tile(tile, &mut out[at..]);
+            }
         }
     }
 }

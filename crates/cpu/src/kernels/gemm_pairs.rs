@@ -2,7 +2,7 @@
 //! formats without biases, and a float as a sum of up to three. Products are exact in f32, so
 //! nothing is rounded but their sums. A group's scale and bias, which do not fit, meet its sum.
 
-use super::gemm::{DEPTH, Products};
+use super::gemm::{Block, DEPTH, Products};
 use crate::simd::{Isa, PairBlock, Pairs, Scaled, Turn, Weights};
 use kiln_array::{DType, Format};
 use std::ops::Range;
@@ -25,10 +25,11 @@ pub(super) struct Halves {
     format: Option<Format>,
 }
 
-/// The planes of a panel in scratch memory.
+/// The planes of some panels in scratch memory.
 struct Room<'a> {
-    rows: &'a mut [f32],
-    panel: &'a mut [f32],
+    /// The columns of the next panel.
+    columns: &'a mut [f32],
+    panels: &'a mut [f32],
     scales: &'a mut [f32],
     biases: &'a mut [f32],
 }
@@ -59,40 +60,46 @@ impl Halves {
 
     /// Elements of one term of a vector.
     fn term(&self) -> usize {
-        self.k.next_multiple_of(PIECE)
+        padded(self.k)
     }
 
     fn groups(&self) -> usize {
         self.format.map_or(0, |format| self.k / format.group())
     }
 
-    fn sizes(&self) -> [usize; 4] {
+    /// Floats of the planes of some panels.
+    fn sizes(&self, panels: usize) -> [usize; 4] {
         let columns = self.tile().1;
         let groups = self.format.map_or(0, |format| DEPTH / format.group());
         [
             columns * (DEPTH / 2 + GAP),
-            columns * DEPTH / 2,
-            columns * groups,
-            columns * groups,
+            panels * columns * DEPTH / 2,
+            panels * columns * groups,
+            panels * columns * groups,
         ]
     }
 
-    fn cut<'a>(&self, room: &'a mut [f32]) -> Room<'a> {
-        let sizes = self.sizes();
-        let (rows, room) = room.split_at_mut(sizes[0]);
-        let (panel, room) = room.split_at_mut(sizes[1]);
+    fn cut<'a>(&self, panels: usize, room: &'a mut [f32]) -> Room<'a> {
+        let sizes = self.sizes(panels);
+        let (columns, room) = room.split_at_mut(sizes[0]);
+        let (panels, room) = room.split_at_mut(sizes[1]);
         let (scales, room) = room.split_at_mut(sizes[2]);
         Room {
-            rows,
-            panel,
+            columns,
+            panels,
             scales,
             biases: &mut room[..sizes[3]],
         }
     }
 
-    /// The groups that inputs are.
-    fn inside(format: Format, inputs: &Range<usize>) -> Range<usize> {
-        inputs.start / format.group()..inputs.end / format.group()
+    /// Where the rows' sums over groups begin in a stored tile.
+    fn sums(&self) -> usize {
+        self.tile().0 * self.terms * self.term() / 2
+    }
+
+    /// The groups of some inputs.
+    fn inside(format: Format, start: usize, depth: usize) -> Range<usize> {
+        start / format.group()..(start + depth) / format.group()
     }
 }
 
@@ -101,113 +108,129 @@ impl Products for Halves {
         self.pairs.tile()
     }
 
-    fn stride(&self) -> usize {
-        let floats = self.terms * self.term() / 2 + self.groups();
-        floats.next_multiple_of(2 * GAP) + GAP
+    fn stored(&self) -> usize {
+        (self.sums() + self.tile().0 * self.groups()).next_multiple_of(16)
     }
 
-    fn pack(&self, dtype: DType, x: &[u8], row: &mut [f32]) {
-        let (halves, sums) = row.split_at_mut(self.terms * self.term() / 2);
+    fn pack(&self, row: usize, x: Option<(DType, &[u8])>, tile: &mut [f32]) {
+        let rows = self.tile().0;
+        let (halves, sums) = tile.split_at_mut(self.sums());
         let halves: &mut [u16] = bytemuck::cast_slice_mut(halves);
         let mut wide = [0.0; DEPTH];
         for start in (0..self.term()).step_by(DEPTH) {
-            let end = (start + DEPTH).min(self.term());
-            let (wide, inputs) = (&mut wide[..end - start], start..end.min(self.k));
-            let (given, rest) = wide.split_at_mut(inputs.len());
-            let bytes = dtype.row_bytes(inputs.start)..dtype.row_bytes(inputs.end);
-            self.isa.widen(dtype, &x[bytes], given);
-            rest.fill(0.0);
+            let padded = DEPTH.min(self.term() - start);
+            let depth = padded.min(self.k - start);
+            let wide = &mut wide[..padded];
+            wide.fill(0.0);
+            if let Some((dtype, x)) = x {
+                let bytes = dtype.row_bytes(start)..dtype.row_bytes(start + depth);
+                self.isa.widen(dtype, &x[bytes], &mut wide[..depth]);
+            }
             if let Some(format) = self.format {
-                let sums = &mut sums[Halves::inside(format, &inputs)];
-                for (sum, group) in sums.iter_mut().zip(given.chunks(format.group())) {
+                let groups = Halves::inside(format, start, depth);
+                let sums = &mut sums[row * self.groups()..][groups];
+                for (sum, group) in sums.iter_mut().zip(wide.chunks(format.group())) {
                     *sum = self.isa.sum(group);
                 }
             }
-            for term in halves.chunks_exact_mut(self.term()) {
-                split(wide, &mut term[start..end]);
+            let at = (rows * start + row * padded) * self.terms;
+            for term in halves[at..at + self.terms * padded].chunks_exact_mut(padded) {
+                split(wide, term);
             }
         }
     }
 
-    fn room(&self) -> usize {
-        self.sizes().iter().sum()
+    fn room(&self, panels: usize) -> usize {
+        self.sizes(panels).iter().sum()
     }
 
-    fn column(&self, column: usize, row: Weights<'_>, inputs: Range<usize>, room: &mut [f32]) {
+    fn column(
+        &self,
+        block: Block,
+        (panel, column): (usize, usize),
+        row: Weights<'_>,
+        room: &mut [f32],
+    ) {
         let columns = self.tile().1;
-        let room = self.cut(room);
-        let out = &mut room.rows[column * (DEPTH / 2 + GAP)..][..DEPTH / 2];
+        let room = self.cut(block.panels, room);
+        let out = &mut room.columns[column * (DEPTH / 2 + GAP)..][..DEPTH / 2];
         let out: &mut [u16] = bytemuck::cast_slice_mut(out);
-        let (out, rest) = out.split_at_mut(inputs.len());
-        let to_piece = inputs.len().next_multiple_of(PIECE) - inputs.len();
-        rest[..to_piece].fill(0);
+        let (out, rest) = out.split_at_mut(block.depth);
+        rest[..padded(block.depth) - block.depth].fill(0);
         match (self.format, row.dtype) {
             (Some(format), _) => {
                 let bits = format.bits();
-                let bytes = inputs.start * bits / 8..inputs.end * bits / 8;
+                let bytes = block.start * bits / 8..(block.start + block.depth) * bits / 8;
                 self.pairs.codes(bits, &row.data[bytes], out);
-                for (number, group) in Halves::inside(format, &inputs).enumerate() {
-                    room.scales[number * columns + column] = format.scale(row.scales, group);
-                    room.biases[number * columns + column] = format.scale(row.biases, group);
+                let groups = Halves::inside(format, block.start, block.depth);
+                for (number, group) in groups.enumerate() {
+                    let at = (number * block.panels + panel) * columns + column;
+                    room.scales[at] = format.scale(row.scales, group);
+                    room.biases[at] = format.scale(row.biases, group);
                 }
             }
             (None, DType::BF16) => {
-                let bytes = &row.data[2 * inputs.start..2 * inputs.end];
+                let bytes = &row.data[2 * block.start..2 * (block.start + block.depth)];
                 bytemuck::cast_slice_mut(out).copy_from_slice(bytes);
             }
             (None, _) => {
                 let mut wide = [0.0; DEPTH];
-                let wide = &mut wide[..inputs.len()];
-                self.isa.dequantise(row, inputs.start, wide);
+                let wide = &mut wide[..block.depth];
+                self.isa.dequantise(row, block.start, wide);
                 split(wide, out);
             }
         }
     }
 
-    fn panel(&self, inputs: Range<usize>, room: &mut [f32]) {
-        let room = self.cut(room);
+    fn panel(&self, block: Block, panel: usize, room: &mut [f32]) {
+        let columns = self.tile().1;
+        let room = self.cut(block.panels, room);
         let turn = Turn {
-            rows: bytemuck::cast_slice(room.rows),
+            rows: bytemuck::cast_slice(room.columns),
             stride: DEPTH / 2 + GAP,
-            columns: self.tile().1,
-            words: inputs.len().next_multiple_of(PIECE) / 2,
+            columns,
+            words: padded(block.depth) / 2,
         };
-        self.isa.turn(turn, bytemuck::cast_slice_mut(room.panel));
+        let panel = &mut room.panels[panel * columns * DEPTH / 2..];
+        self.isa.turn(turn, bytemuck::cast_slice_mut(panel));
     }
 
-    fn multiply(
-        &self,
-        x: &[f32],
-        inputs: Range<usize>,
-        room: &[f32],
-        out: &mut [f32],
-        out_stride: usize,
-    ) {
-        let sizes = self.sizes();
+    fn multiply(&self, block: Block, x: &[f32], room: &[f32], out: &mut [f32], stride: usize) {
+        let ((rows, columns), sizes) = (self.tile(), self.sizes(block.panels));
         let (_, room) = room.split_at(sizes[0]);
-        let (panel, room) = room.split_at(sizes[1]);
+        let (panels, room) = room.split_at(sizes[1]);
         let (scales, biases) = room.split_at(sizes[2]);
+        let padded = padded(block.depth);
         let groups = self.format.map(|format| Scaled {
             group: format.group() / 2,
             scales,
             biases,
-            sums: &x[self.terms * self.term() / 2 + inputs.start / format.group()..],
-            stride: self.stride(),
+            sums: &x[self.sums() + block.start / format.group()..],
+            tile: self.stored(),
+            stride: self.groups(),
         });
         let block = PairBlock {
-            rows: x.len() / self.stride(),
-            x: &bytemuck::cast_slice(x)[inputs.start..],
-            stride: 2 * self.stride(),
+            tiles: x.len() / self.stored().max(1),
+            x: &bytemuck::cast_slice(x)[rows * self.terms * block.start..],
+            tile: 2 * self.stored(),
+            stride: self.terms * padded,
+            term: padded,
             terms: self.terms,
-            term: self.term(),
-            panel: bytemuck::cast_slice(panel),
-            pairs: inputs.len().next_multiple_of(PIECE) / 2,
+            panels: block.panels,
+            panel: bytemuck::cast_slice(panels),
+            panel_stride: columns * DEPTH / 2,
+            pairs: padded / 2,
             groups,
-            add: inputs.start > 0,
-            out_stride,
+            add: block.start > 0,
+            out_stride: stride,
         };
         self.pairs.multiply(block, out);
     }
+}
+
+/// So many elements filled up with zeros.
+fn padded(depth: usize) -> usize {
+    depth.next_multiple_of(PIECE)
 }
 
 /// The leading bf16 of floats; what they leave remains. Of what is not finite nothing remains.

@@ -8,11 +8,11 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Isa;
-use super::avx512_pairs::{codes, finish};
+use super::avx512_pairs::{Sums, codes, finish};
 use super::pairs::{PairBlock, Pairs};
 use super::{avx512, avx512_bf16};
 use std::arch::asm;
-use std::arch::x86_64::*;
+use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
 const ROWS: usize = 32;
@@ -86,38 +86,43 @@ static SHAPES: Shapes = {
     Shapes(shapes)
 };
 
+/// The sums of a tile and a panel.
 #[repr(C, align(64))]
-struct Sums([[f32; COLUMNS]; ROWS]);
+struct Block([Sums; ROWS]);
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
     // SAFETY: the process may use matrix registers, or there would be no table; 64 bytes are read.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly)) };
-    let (part, parts) = block.parts();
-    let mut sums = Sums([[0.0; COLUMNS]; ROWS]);
-    for first in (0..block.rows).step_by(ROWS) {
-        for number in 0..parts {
-            accumulate(block, first, number * part, part, &mut sums);
-            for row in 0..ROWS {
-                let (low, high) = sums.0[row].split_at(16);
-                // SAFETY: sixteen floats.
-                let low = unsafe { _mm512_load_ps(low.as_ptr()) };
-                // SAFETY: sixteen floats.
-                let high = unsafe { _mm512_load_ps(high.as_ptr()) };
-                let out = &mut out[(first + row) * block.out_stride..][..COLUMNS];
-                let add = block.add || number > 0;
-                finish(block, (first + row, number), add, [low, high], out);
+    // What has just been stored from matrix registers can be loaded only much later: sums are
+    // finished when those after them have begun.
+    let mut sums = [const { Block([[[0.0; 16]; 2]; ROWS]) }; 2];
+    let mut odd = 0;
+    let mut begun: Option<[usize; 3]> = None;
+    for tile in 0..block.tiles {
+        for panel in 0..block.panels {
+            for part in 0..block.parts().1 {
+                let place = [tile, panel, part];
+                accumulate(block, place, &mut sums[odd]);
+                odd = 1 - odd;
+                if let Some(place) = begun.replace(place) {
+                    finish(block, place, &sums[odd].0, out);
+                }
             }
         }
+    }
+    if let Some(place) = begun {
+        finish(block, place, &sums[1 - odd].0, out);
     }
     // SAFETY: nothing else uses the registers.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
 
-/// The products of `count` pairs from pair `start` on, of 32 rows from row `first` on.
+/// The products of a tile, a panel and a part.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
-fn accumulate(block: PairBlock<'_>, first: usize, start: usize, count: usize, sums: &mut Sums) {
+fn accumulate(block: PairBlock<'_>, [tile, panel, part]: [usize; 3], sums: &mut Block) {
+    let count = block.parts().0;
     // SAFETY: the shapes are loaded. Between these statements nothing uses the registers, which
     // are the assembly's alone.
     unsafe {
@@ -130,9 +135,10 @@ fn accumulate(block: PairBlock<'_>, first: usize, start: usize, count: usize, su
         )
     };
     for term in 0..block.terms {
-        let from = first * block.stride + term * block.term + 2 * start;
+        let from = tile * block.tile + term * block.term + 2 * part * count;
         let x = &block.x[from..][..(ROWS - 1) * block.stride + 2 * count];
-        let panel = &block.panel[start * COLUMNS..][..count * COLUMNS];
+        let from = panel * block.panel_stride + part * count * COLUMNS;
+        let panel = &block.panel[from..][..count * COLUMNS];
         let (low, high) = (x.as_ptr(), x[16 * block.stride..].as_ptr());
         // SAFETY: `count` is a multiple of 16, so the loop reads 64 bytes for each 16 pairs of 32
         // rows, which lie in `x`, and 16 lines of the panel.

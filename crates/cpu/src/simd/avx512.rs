@@ -1,5 +1,5 @@
 //! The table for AVX-512 (F, BW, VL): mat-vec of codes whose width divides 32. The register
-//! tile is `avx512_tile`'s, the rest AVX2's.
+//! tile is `avx512_tile`'s, elements are `avx512_rows`', the rest is AVX2's.
 //!
 //! A piece is sixteen lanes of 32 bits; codes of up to four bits become floats by one table
 //! lookup. Loops count indices for the reason given in `avx2`.
@@ -8,6 +8,7 @@
 
 use super::avx2;
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
+use super::avx512_rows::{apply, cast, exp_sum, load, max, store};
 use super::avx512_tile::{COLUMNS, ROWS, tile, turn};
 use super::{Isa, Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
@@ -16,6 +17,12 @@ use std::arch::x86_64::*;
 pub(super) const TABLE: Isa = Isa {
     name: "avx512",
     available,
+    load,
+    store,
+    cast,
+    apply,
+    max,
+    exp_sum,
     order,
     matvec,
     tile,

@@ -3,7 +3,7 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx512::floats;
+use super::avx512::{floats, floats_at};
 use super::pairs::{PairBlock, Pairs};
 use std::arch::x86_64::*;
 
@@ -61,46 +61,42 @@ fn products(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
-    for first in (0..block.rows).step_by(ROWS) {
-        let out = &mut out[first * block.out_stride..];
-        rows(block, first, out);
-    }
-}
-
-/// Eight rows from row `first` on.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
-fn rows(block: PairBlock<'_>, first: usize, out: &mut [f32]) {
     let (part, parts) = block.parts();
-    for number in 0..parts {
-        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        for term in 0..block.terms {
-            let from = first * block.stride + term * block.term + 2 * number * part;
-            accumulate(block, from, number * part..(number + 1) * part, &mut sums);
-        }
-        for row in 0..ROWS {
-            let add = block.add || number > 0;
-            let out = &mut out[row * block.out_stride..][..COLUMNS];
-            finish(block, (first + row, number), add, sums[row], out);
+    for tile in 0..block.tiles {
+        for panel in 0..block.panels {
+            for number in 0..parts {
+                let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+                for term in 0..block.terms {
+                    let x = tile * block.tile + term * block.term + 2 * number * part;
+                    let pairs = panel * block.panel_stride + number * part * COLUMNS;
+                    accumulate(block, x, pairs, part, &mut sums);
+                }
+                let mut stored = [[[0.0; 16]; 2]; ROWS];
+                for row in 0..ROWS {
+                    put(&mut stored[row][0], sums[row][0]);
+                    put(&mut stored[row][1], sums[row][1]);
+                }
+                finish(block, [tile, panel, number], &stored, out);
+            }
         }
     }
 }
 
-/// Adds the products of some pairs; those of the first row begin at `from`.
+/// Adds the products of `count` pairs of eight rows that begin at `x`, and of a panel from `at` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn accumulate(
     block: PairBlock<'_>,
-    from: usize,
-    pairs: std::ops::Range<usize>,
+    x: usize,
+    at: usize,
+    count: usize,
     sums: &mut [[__m512; 2]; ROWS],
 ) {
-    let count = pairs.len();
-    let (panel, _) = block.panel[pairs.start * COLUMNS..pairs.end * COLUMNS].as_chunks::<COLUMNS>();
+    let (panel, _) = block.panel[at..at + count * COLUMNS].as_chunks::<COLUMNS>();
     let panel = &panel[..count];
     let mut rows: [&[[u16; 2]]; ROWS] = [&[]; ROWS];
     for row in 0..ROWS {
-        let (pairs, _) = block.x[from + row * block.stride..][..2 * count].as_chunks::<2>();
+        let (pairs, _) = block.x[x + row * block.stride..][..2 * count].as_chunks::<2>();
         rows[row] = &pairs[..count];
     }
     for i in 0..count {
@@ -118,34 +114,62 @@ fn accumulate(
     }
 }
 
-/// Scales the sums of one row and one part, and stores them or adds them to what is there.
+/// The sums of a row of a tile and a panel.
+pub(super) type Sums = [[f32; 16]; 2];
+
+/// Scales the sums of a tile, a panel and a part, and stores them or adds them to what is there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 pub(super) fn finish(
     block: PairBlock<'_>,
-    (row, part): (usize, usize),
-    add: bool,
-    sums: [__m512; 2],
+    [tile, panel, part]: [usize; 3],
+    sums: &[Sums],
     out: &mut [f32],
 ) {
-    let (out, _) = out.as_chunks_mut::<16>();
-    for half in 0..2 {
-        let before = if add {
-            floats(&out[half])
-        } else {
-            _mm512_setzero_ps()
-        };
-        let value = match block.groups {
-            None => _mm512_add_ps(before, sums[half]),
-            Some(groups) => {
-                let (scales, _) = groups.scales[part * COLUMNS..].as_chunks::<16>();
-                let (biases, _) = groups.biases[part * COLUMNS..].as_chunks::<16>();
-                let sum = _mm512_set1_ps(groups.sums[row * groups.stride + part]);
-                let value = _mm512_fmadd_ps(floats(&scales[half]), sums[half], before);
-                _mm512_fmadd_ps(floats(&biases[half]), sum, value)
+    let stride = block.out_stride;
+    let out = &mut out[tile * sums.len() * stride + panel * COLUMNS..];
+    let add = block.add || part > 0;
+    let Some(groups) = block.groups else {
+        for row in 0..sums.len() {
+            let (out, _) = out[row * stride..][..COLUMNS].as_chunks_mut::<16>();
+            for half in 0..2 {
+                let value = _mm512_add_ps(before(add, &out[half]), floats(&sums[row][half]));
+                put(&mut out[half], value);
             }
-        };
-        // SAFETY: room for sixteen floats.
-        unsafe { _mm512_storeu_ps(out[half].as_mut_ptr(), value) };
+        }
+        return;
+    };
+    let at = (part * block.panels + panel) * COLUMNS;
+    let (mut scales, mut biases) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
+    for half in 0..2 {
+        scales[half] = floats_at(groups.scales, at + 16 * half);
+        biases[half] = floats_at(groups.biases, at + 16 * half);
     }
+    let given = &groups.sums[tile * groups.tile + part..];
+    for row in 0..sums.len() {
+        let (out, _) = out[row * stride..][..COLUMNS].as_chunks_mut::<16>();
+        let given = _mm512_set1_ps(given[row * groups.stride]);
+        for half in 0..2 {
+            let value = before(add, &out[half]);
+            let value = _mm512_fmadd_ps(scales[half], floats(&sums[row][half]), value);
+            put(&mut out[half], _mm512_fmadd_ps(biases[half], given, value));
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn before(add: bool, out: &[f32; 16]) -> __m512 {
+    if add {
+        floats(out)
+    } else {
+        _mm512_setzero_ps()
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn put(out: &mut [f32; 16], values: __m512) {
+    // SAFETY: room for sixteen floats.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
 }

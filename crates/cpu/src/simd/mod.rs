@@ -20,6 +20,8 @@ mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 mod avx512_pairs;
 #[cfg(target_arch = "x86_64")]
+mod avx512_rows;
+#[cfg(target_arch = "x86_64")]
 mod avx512_tile;
 mod pairs;
 #[cfg(test)]

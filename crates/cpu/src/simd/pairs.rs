@@ -16,21 +16,25 @@ pub(crate) struct Pairs {
     pub(super) multiply: unsafe fn(PairBlock<'_>, &mut [f32]),
 }
 
-/// Rows of bf16 and the panel they meet. Counts and distances of elements are even.
+/// Rows of bf16 and the panels they meet. Counts and distances of elements are even.
 #[derive(Clone, Copy)]
 pub(crate) struct PairBlock<'a> {
-    /// How many rows, a multiple of the tile's.
-    pub(crate) rows: usize,
+    /// How many tiles the rows fill.
+    pub(crate) tiles: usize,
     /// The rows: of each, `terms` that are to be added up.
     pub(crate) x: &'a [u16],
-    /// From one row to the next.
+    /// From one tile to the next, from one row of a tile to the next, from one term to the next.
+    pub(crate) tile: usize,
     pub(crate) stride: usize,
+    pub(crate) term: usize,
     /// Terms of a row.
     pub(crate) terms: usize,
-    /// From one term to the next.
-    pub(crate) term: usize,
-    /// The panel.
+    /// How many panels.
+    pub(crate) panels: usize,
+    /// The panels.
     pub(crate) panel: &'a [u32],
+    /// From one panel to the next.
+    pub(crate) panel_stride: usize,
     /// Pairs of the inner product, a multiple of 16.
     pub(crate) pairs: usize,
     /// How the products count, if not as they are.
@@ -41,18 +45,19 @@ pub(crate) struct PairBlock<'a> {
     pub(crate) out_stride: usize,
 }
 
-/// Scales and biases of the groups of a panel's columns.
+/// Scales and biases of the groups of the panels' columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Scaled<'a> {
     /// Pairs of a group, a multiple of 16.
     pub(crate) group: usize,
-    /// What a group's products are multiplied with: a row of all columns for each group.
+    /// What a group's products are multiplied with: a row of all panels' columns for each group.
     pub(crate) scales: &'a [f32],
     /// What the sum of a row's elements in a group is multiplied with.
     pub(crate) biases: &'a [f32],
     /// These sums, of each row.
     pub(crate) sums: &'a [f32],
-    /// From one row of sums to the next.
+    /// From one tile's sums to the next's, from one row's to the next's.
+    pub(crate) tile: usize,
     pub(crate) stride: usize,
 }
 
@@ -66,18 +71,20 @@ impl PairBlock<'_> {
     fn fits(&self, (rows, columns): (usize, usize), out: usize) -> bool {
         let (part, parts) = self.parts();
         let row = (self.terms - 1) * self.term + 2 * self.pairs;
+        let last = |tile, stride| (self.tiles - 1) * tile + (rows - 1) * stride;
+        let width = self.panels * columns;
         let scaled = self.groups.is_none_or(|groups| {
-            groups.scales.len() >= parts * columns
-                && groups.biases.len() >= parts * columns
-                && groups.sums.len() >= (self.rows - 1) * groups.stride + parts
+            groups.scales.len() >= parts * width
+                && groups.biases.len() >= parts * width
+                && groups.sums.len() >= last(groups.tile, groups.stride) + parts
         });
-        self.rows.is_multiple_of(rows)
-            && self.pairs.is_multiple_of(16)
+        let panels = (self.panels - 1) * self.panel_stride + self.pairs * columns;
+        self.pairs.is_multiple_of(16)
             && part.is_multiple_of(16)
             && part * parts == self.pairs
-            && self.panel.len() >= self.pairs * columns
-            && self.x.len() >= (self.rows - 1) * self.stride + row
-            && out >= (self.rows - 1) * self.out_stride + columns
+            && self.panel.len() >= panels
+            && self.x.len() >= last(self.tile, self.stride) + row
+            && out >= (self.tiles * rows - 1) * self.out_stride + width
             && scaled
     }
 }
@@ -101,10 +108,10 @@ impl Pairs {
         unsafe { (self.codes)(bits, bytes, out) }
     }
 
-    /// The products of all rows with one panel. Subnormal numbers may count as zeros.
+    /// The products of all rows with all panels, these beside each other. Subnormal numbers may count as zeros.
     #[inline]
     pub(crate) fn multiply(&self, block: PairBlock<'_>, out: &mut [f32]) {
-        if block.rows == 0 || block.pairs == 0 {
+        if [block.tiles, block.panels, block.terms, block.pairs].contains(&0) {
             return;
         }
         assert!(block.fits(self.tile, out.len()));

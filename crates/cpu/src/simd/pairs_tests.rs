@@ -17,16 +17,22 @@ fn code(bits: usize, bytes: &[u8], i: usize) -> u32 {
     })
 }
 
+/// Rows and columns of a tile.
+type Size = (usize, usize);
+
 /// One number of the result, and the sum of the magnitudes that it is made of.
-fn product(block: &PairBlock<'_>, columns: usize, row: usize, column: usize) -> [f64; 2] {
+fn product(block: &PairBlock<'_>, (rows, columns): Size, row: usize, column: usize) -> [f64; 2] {
     let part = block.groups.map_or(block.pairs, |groups| groups.group);
+    let (panel, width) = (column / columns, block.panels * columns);
     let mut total = [0.0; 2];
     for number in 0..block.pairs / part {
         let mut sum = [0.0; 2];
         for term in 0..block.terms {
-            let x = &block.x[row * block.stride + term * block.term..];
+            let at = row / rows * block.tile + row % rows * block.stride + term * block.term;
+            let x = &block.x[at..];
             for i in number * part..(number + 1) * part {
-                let pair = block.panel[i * columns + column];
+                let at = panel * block.panel_stride + i * columns + column % columns;
+                let pair = block.panel[at];
                 for (x, w) in [(x[2 * i], pair as u16), (x[2 * i + 1], (pair >> 16) as u16)] {
                     sum[0] += wide(x) * wide(w);
                     sum[1] += (wide(x) * wide(w)).abs();
@@ -36,10 +42,11 @@ fn product(block: &PairBlock<'_>, columns: usize, row: usize, column: usize) -> 
         let [scale, bias] = match block.groups {
             None => [1.0, 0.0],
             Some(groups) => [groups.scales, groups.biases]
-                .map(|plane| f64::from(plane[number * columns + column])),
+                .map(|plane| f64::from(plane[number * width + column])),
         };
         let given = block.groups.map_or(0.0, |groups| {
-            f64::from(groups.sums[row * groups.stride + number])
+            let at = row / rows * groups.tile + row % rows * groups.stride;
+            f64::from(groups.sums[at + number])
         });
         total[0] += scale * sum[0] + bias * given;
         total[1] += scale.abs() * sum[1] + (bias * given).abs();
@@ -67,6 +74,7 @@ proptest! {
     #[test]
     fn tiles_of_pairs_are_their_definition(
         tiles in 1usize..4,
+        panels in 1usize..3,
         parts in 1usize..4,
         part in prop::sample::select(vec![16usize, 32, 64]),
         terms in 1usize..4,
@@ -75,47 +83,53 @@ proptest! {
         gap in 0usize..3,
         seed in any::<u32>(),
     ) {
-        for tile in Isa::all().filter_map(|isa| isa.pairs()) {
-            let (rows, columns) = tile.tile();
-            let (rows, pair_count) = (rows * tiles, part * parts);
+        for table in Isa::all().filter_map(|isa| isa.pairs()) {
+            let (rows, columns) = table.tile();
+            let (pair_count, width) = (part * parts, panels * columns);
             let stride = terms * 2 * pair_count + 2 * gap;
-            let x = bf16(seed, rows * stride);
-            let panel = pairs(seed ^ 1, pair_count * columns);
-            let [scales, biases] = [2, 3].map(|i| noise(seed ^ i, parts * columns));
-            let sums = noise(seed ^ 4, rows * (parts + gap));
+            let tile = rows * stride + 2 * gap;
+            let x = bf16(seed, tiles * tile);
+            let panel_stride = pair_count * columns + gap;
+            let panel = pairs(seed ^ 1, panels * panel_stride);
+            let [scales, biases] = [2, 3].map(|i| noise(seed ^ i, parts * width));
+            let sums = noise(seed ^ 4, tiles * (rows * (parts + gap) + gap));
             let block = PairBlock {
-                rows,
+                tiles,
                 x: &x,
+                tile,
                 stride,
-                terms,
                 term: 2 * pair_count,
+                terms,
+                panels,
                 panel: &panel,
+                panel_stride,
                 pairs: pair_count,
                 groups: scaled.then_some(Scaled {
                     group: part,
                     scales: &scales,
                     biases: &biases,
                     sums: &sums,
+                    tile: rows * (parts + gap) + gap,
                     stride: parts + gap,
                 }),
                 add,
-                out_stride: columns + gap,
+                out_stride: width + gap,
             };
-            let before = noise(seed ^ 5, rows * (columns + gap));
+            let before = noise(seed ^ 5, tiles * rows * (width + gap));
             let mut out = before.clone();
-            tile.multiply(block, &mut out);
-            for row in 0..rows {
-                for column in 0..columns + gap {
-                    let at = row * (columns + gap) + column;
-                    if column >= columns {
+            table.multiply(block, &mut out);
+            for row in 0..tiles * rows {
+                for column in 0..width + gap {
+                    let at = row * (width + gap) + column;
+                    if column >= width {
                         prop_assert_eq!(out[at], before[at]);
                         continue;
                     }
-                    let [mut exact, magnitude] = product(&block, columns, row, column);
+                    let [mut exact, magnitude] = product(&block, (rows, columns), row, column);
                     exact += if add { f64::from(before[at]) } else { 0.0 };
                     // Roundings of sums that never exceed the magnitude, of at most this many terms.
-                    let terms = (2 * pair_count * terms + 4) as f64;
-                    let bound = (magnitude + 1.0) * terms * f64::from(f32::EPSILON);
+                    let count = (2 * pair_count * terms + 4) as f64;
+                    let bound = (magnitude + 1.0) * count * f64::from(f32::EPSILON);
                     prop_assert!((f64::from(out[at]) - exact).abs() <= bound, "{} {exact}", out[at]);
                 }
             }
@@ -166,12 +180,15 @@ fn what_is_not_a_number_stays_so() {
         let mut x = vec![0x3f80; rows * 32];
         (x[0], x[32]) = (0x7fc0, 0x7f80);
         let block = PairBlock {
-            rows,
+            tiles: 1,
             x: &x,
+            tile: 0,
             stride: 32,
+            term: 0,
             terms: 1,
-            term: 32,
+            panels: 1,
             panel: &vec![0x3f80_3f80; 16 * columns],
+            panel_stride: 0,
             pairs: 16,
             groups: None,
             add: false,
