@@ -1,10 +1,11 @@
 //! `Attention`: causal attention over a cache, by blocks of entries with a running softmax.
 
+use super::attention_pairs::PairTiles;
 use super::attention_tiles::Tiles;
 use super::{Kernel, index, with_scratch};
 use crate::memory::Memory;
-use crate::simd::{Isa, Strided};
-use kiln_array::Operand;
+use crate::simd::{Isa, Pairs, Strided};
+use kiln_array::{DType, Operand};
 use std::ops::Range;
 
 /// Cache entries of a block. Blocks begin at its multiples, so that what a query gets does not
@@ -12,6 +13,8 @@ use std::ops::Range;
 pub(super) const ENTRIES: usize = 64;
 /// Tokens of a unit, where there are that many.
 const TOKENS: usize = 16;
+/// The same for register tiles of bf16.
+const PAIR_TOKENS: usize = 32;
 
 /// The kernel of `Op::Attention`. A unit is some heads of one group and some tokens.
 pub(crate) struct Attention {
@@ -25,6 +28,25 @@ pub(crate) struct Attention {
     output: Operand,
     /// Heads and tokens of a unit.
     unit: (usize, usize),
+    way: Way,
+}
+
+/// How the queries of a unit meet a block.
+#[derive(Clone, Copy)]
+enum Way {
+    /// One after the other.
+    Single,
+    /// In register tiles of floats.
+    Floats,
+    /// In register tiles of bf16.
+    Pairs(&'static Pairs),
+}
+
+/// A way's scratch memory.
+enum Tiled<'s> {
+    Single,
+    Floats(Tiles<'s>),
+    Pairs(PairTiles<'s>),
 }
 
 /// Tokens, heads, and elements of keys and of values.
@@ -92,10 +114,11 @@ impl Attention {
         output: &Operand,
     ) -> Attention {
         let (q, keys) = (inputs[0].layout.shape(), inputs[1].layout.shape());
-        let unit = if q[0] < TOKENS {
-            (1, q[0])
-        } else {
-            (q[1] / keys[0], TOKENS)
+        let way = way(isa, inputs);
+        let unit = match way {
+            Way::Single => (1, q[0].min(TOKENS)),
+            Way::Floats => (q[1] / keys[0], TOKENS),
+            Way::Pairs(_) => (q[1] / keys[0], PAIR_TOKENS),
         };
         Attention {
             isa,
@@ -107,6 +130,7 @@ impl Attention {
             positions: inputs[3],
             output: *output,
             unit,
+            way,
         }
     }
 
@@ -120,10 +144,37 @@ impl Attention {
         }
     }
 
-    /// Whether a unit has enough queries for register tiles.
-    fn tiled(&self) -> bool {
+    /// So many queries filled up to whole register tiles.
+    fn rows(&self, count: usize) -> usize {
+        match self.way {
+            Way::Single => count,
+            Way::Floats => count.next_multiple_of(self.isa.tile_size().0),
+            Way::Pairs(pairs) => count.next_multiple_of(pairs.tile().0),
+        }
+    }
+
+    /// Floats of scratch memory for the tiles of `count` queries.
+    fn tiled_room(&self, count: usize) -> usize {
         let Sizes { d, e, .. } = self.sizes();
-        self.unit.1 >= TOKENS && d > 0 && e > 0
+        match self.way {
+            Way::Single => 0,
+            Way::Floats => Tiles::room(self.isa, count, d, e),
+            Way::Pairs(_) => PairTiles::room(self.rows(count), d, e),
+        }
+    }
+
+    fn tiled<'s>(&self, queries: &[f32], count: usize, room: &'s mut [f32]) -> Tiled<'s> {
+        let Sizes { d, e, .. } = self.sizes();
+        match self.way {
+            Way::Single => Tiled::Single,
+            Way::Floats => Tiled::Floats(Tiles::new(self.isa, (count, d, e), room)),
+            Way::Pairs(pairs) => {
+                let sizes = (self.rows(count), d, e);
+                let mut tiles = PairTiles::new(self.isa, pairs, sizes, room);
+                tiles.ask(queries);
+                Tiled::Pairs(tiles)
+            }
+        }
     }
 
     /// The innermost elements of a view at `at` of its first two axes, in f32.
@@ -240,15 +291,14 @@ impl Attention {
         let Sizes { h, d, e, .. } = self.sizes();
         let group = heads.start * self.keys.layout.shape()[0] / h;
         let count = heads.len() * tokens.len();
-        let rows = count.next_multiple_of(self.isa.tile_size().0);
+        let rows = self.rows(count);
         let (q, s) = s.split_at_mut(rows * d);
-        let (sums, s) = s.split_at_mut(count * e);
+        let (sums, s) = s.split_at_mut(rows * e);
         let (max, s) = s.split_at_mut(count);
         let (total, s) = s.split_at_mut(count);
         let (keys, s) = s.split_at_mut(ENTRIES * d);
         let (values, s) = s.split_at_mut(ENTRIES * e);
         let (scores, s) = s.split_at_mut(ENTRIES);
-        let mut tiles = self.tiled().then(|| Tiles::new(self.isa, (count, d, e), s));
         sums.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         total.fill(0.0);
@@ -261,6 +311,7 @@ impl Attention {
             self.vector(memory, &self.q, [token, head], &mut q[i * d..(i + 1) * d]);
         }
         q[count * d..].fill(0.0);
+        let mut tiled = self.tiled(q, count, s);
         let seen: Vec<_> = all().map(|(token, _)| self.seen(memory, token)).collect();
         let from = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
         let to = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
@@ -272,17 +323,27 @@ impl Attention {
             seen,
         };
         for start in (from / ENTRIES * ENTRIES..to).step_by(ENTRIES) {
-            if tiles.is_none() {
-                let keys = self.entries(memory, &self.keys, group, start);
-                let values = self.entries(memory, &self.values, group, start);
-                if let (Some(keys), Some(values)) = (keys, values) {
+            let stored =
+                [&self.keys, &self.values].map(|of| self.entries(memory, of, group, start));
+            match (&mut tiled, stored) {
+                (Tiled::Pairs(tiles), [Some(keys), Some(values)]) => {
+                    let inside = from.max(start) - start..to.min(start + ENTRIES) - start;
+                    if tiles.fill([keys, values], inside) {
+                        tiles.block(&mut queries, start, self.scale);
+                    } else {
+                        self.block(&mut queries, start, [keys, values], scores);
+                    }
+                    continue;
+                }
+                (Tiled::Single, [Some(keys), Some(values)]) => {
                     self.block(&mut queries, start, [keys, values], scores);
                     continue;
                 }
+                _ => {}
             }
             let finite = self.load(memory, group, (start, from..to), (keys, values));
-            match &mut tiles {
-                Some(tiles) if finite => {
+            match &mut tiled {
+                Tiled::Floats(tiles) if finite => {
                     tiles.fill(keys, values);
                     tiles.block(&mut queries, start, self.scale);
                 }
@@ -327,13 +388,8 @@ impl Kernel for Attention {
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
         let Sizes { t, h, d, e } = self.sizes();
         let count = self.unit.0 * self.unit.1;
-        let rows = count.next_multiple_of(self.isa.tile_size().0);
-        let tiles = if self.tiled() {
-            Tiles::room(self.isa, count, d, e)
-        } else {
-            0
-        };
-        let room = rows * d + count * (e + 2) + ENTRIES * (d + e + 1) + tiles;
+        let rows = self.rows(count);
+        let room = rows * (d + e) + 2 * count + ENTRIES * (d + e + 1) + self.tiled_room(count);
         let blocks = h / self.unit.0;
         with_scratch(room, |scratch| {
             for unit in range {
@@ -342,5 +398,21 @@ impl Kernel for Attention {
                 self.unit(memory, head..head + self.unit.0, tokens, scratch);
             }
         });
+    }
+}
+
+/// How the queries of `inputs` meet entries: by register tiles if there are enough.
+fn way(isa: &'static Isa, inputs: &[Operand]) -> Way {
+    let [q, keys, values] = [&inputs[0], &inputs[1], &inputs[2]];
+    let (t, d) = (q.layout.shape()[0], q.layout.shape()[2]);
+    let e = values.layout.shape()[2];
+    if t < TOKENS || d * e == 0 {
+        return Way::Single;
+    }
+    let halves = [q, keys, values].iter().all(|x| x.dtype == DType::BF16);
+    let rows = [keys, values].iter().all(|x| x.layout.strides()[2] == 1);
+    match PairTiles::serve(isa, d, e) {
+        Some(pairs) if halves && rows => Way::Pairs(pairs),
+        _ => Way::Floats,
     }
 }

@@ -135,7 +135,7 @@ impl Products for Halves {
             }
             let at = (rows * start + row * padded) * self.terms;
             for term in halves[at..at + self.terms * padded].chunks_exact_mut(padded) {
-                split(wide, term);
+                self.pairs.split(wide, term);
             }
         }
     }
@@ -177,7 +177,7 @@ impl Products for Halves {
                 let mut wide = [0.0; DEPTH];
                 let wide = &mut wide[..block.depth];
                 self.isa.dequantise(row, block.start, wide);
-                split(wide, out);
+                self.pairs.split(wide, out);
             }
         }
     }
@@ -231,15 +231,4 @@ impl Products for Halves {
 /// So many elements filled up with zeros.
 fn padded(depth: usize) -> usize {
     depth.next_multiple_of(PIECE)
-}
-
-/// The leading bf16 of floats; what they leave remains. Of what is not finite nothing remains.
-fn split(values: &mut [f32], out: &mut [u16]) {
-    for (value, out) in values.iter_mut().zip(out) {
-        let quiet = if value.is_nan() { 0x0040_0000 } else { 0 };
-        let high = (value.to_bits() | quiet) & 0xffff_0000;
-        *out = (high >> 16) as u16;
-        let rest = *value - f32::from_bits(high);
-        *value = if rest.is_nan() { 0.0 } else { rest };
-    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod argmax;
 pub(crate) mod attention;
+mod attention_pairs;
 mod attention_tiles;
 pub(crate) mod copy;
 pub(crate) mod gemm;

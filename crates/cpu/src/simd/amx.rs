@@ -8,7 +8,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Isa;
-use super::avx512_pairs::{Sums, codes, finish};
+use super::avx512_pairs::{Sums, codes, finish, split};
 use super::pairs::{PairBlock, Pairs};
 use super::{avx512, avx512_bf16};
 use std::arch::asm;
@@ -25,6 +25,7 @@ pub(super) static TABLE: Isa = Isa {
         tile: (ROWS, COLUMNS),
         terms: 3,
         codes,
+        split,
         multiply,
     }),
     ..avx512::TABLE

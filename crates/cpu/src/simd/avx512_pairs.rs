@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx512::{floats, floats_at};
-use super::pairs::{PairBlock, Pairs};
+use super::pairs::{self, PairBlock, Pairs};
 use std::arch::x86_64::*;
 
 const ROWS: usize = 8;
@@ -14,6 +14,7 @@ pub(super) const PAIRS: Pairs = Pairs {
     tile: (ROWS, COLUMNS),
     terms: 1,
     codes,
+    split,
     multiply,
 };
 
@@ -49,6 +50,11 @@ pub(super) fn codes(bits: usize, bytes: &[u8], out: &mut [u16]) {
         // SAFETY: room for 32 halves.
         unsafe { _mm512_storeu_si512(out[i].as_mut_ptr().cast(), halves) };
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+pub(super) fn split(values: &mut [f32], out: &mut [u16]) {
+    pairs::split(values, out);
 }
 
 #[inline]

@@ -13,6 +13,7 @@ pub(crate) struct Pairs {
     /// multiplied faster than floats are.
     pub(super) terms: usize,
     pub(super) codes: unsafe fn(usize, &[u8], &mut [u16]),
+    pub(super) split: unsafe fn(&mut [f32], &mut [u16]),
     pub(super) multiply: unsafe fn(PairBlock<'_>, &mut [f32]),
 }
 
@@ -108,6 +109,13 @@ impl Pairs {
         unsafe { (self.codes)(bits, bytes, out) }
     }
 
+    /// The leading bf16 of floats, which keep the rest. Of what is not finite nothing remains.
+    #[inline]
+    pub(crate) fn split(&self, values: &mut [f32], out: &mut [u16]) {
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.split)(values, out) }
+    }
+
     /// The products of all rows with all panels, these beside each other. Subnormal numbers may count as zeros.
     #[inline]
     pub(crate) fn multiply(&self, block: PairBlock<'_>, out: &mut [f32]) {
@@ -125,5 +133,17 @@ impl Isa {
     /// Register tiles of bf16, if this machine multiplies these faster than floats.
     pub(crate) fn pairs(&'static self) -> Option<&'static Pairs> {
         self.pairs.as_ref()
+    }
+}
+
+/// [`Pairs::split`] for any instruction set.
+#[inline(always)]
+pub(super) fn split(values: &mut [f32], out: &mut [u16]) {
+    for (value, out) in values.iter_mut().zip(out) {
+        let quiet = if value.is_nan() { 0x0040_0000 } else { 0 };
+        let high = (value.to_bits() | quiet) & 0xffff_0000;
+        *out = (high >> 16) as u16;
+        let rest = *value - f32::from_bits(high);
+        *value = if rest.is_nan() { 0.0 } else { rest };
     }
 }
