@@ -3,7 +3,7 @@
 use super::matmul::{Finish, Sizes, Stored};
 use super::{Kernel, Table, with_scratch};
 use crate::memory::Memory;
-use crate::simd::{Isa, Order, Vector};
+use crate::simd::{Elements, Isa, Order, Vector};
 use std::ops::Range;
 
 /// Weights of a unit.
@@ -44,7 +44,7 @@ impl Arrange {
         group: Option<usize>,
         slot: u32,
     ) -> Arrange {
-        let elements = input.n.next_multiple_of(order.piece()) / order.packed();
+        let elements = order.floats(input.n);
         let sums = group.map_or(0, |group| input.n.div_ceil(group).next_multiple_of(8));
         Arrange {
             isa,
@@ -82,18 +82,20 @@ impl Kernel for Arrange {
 
     fn run(&self, memory: &Memory<'_>, range: Range<usize>) {
         let (k, stride) = (self.input.n, self.few.stride());
-        with_scratch(self.few.elements * self.order.packed(), |x| {
+        with_scratch(k.next_multiple_of(self.order.piece()), |x| {
             for row in range {
                 let out = memory.floats_mut(self.few.slot, row * stride..(row + 1) * stride);
                 self.isa
                     .widen(self.input.dtype, self.input.read(memory, row), &mut x[..k]);
                 x[k..].fill(0.0);
                 let (out, sums) = out.split_at_mut(self.few.elements);
-                if self.order.bf16 {
-                    let out: &mut [u16] = bytemuck::cast_slice_mut(out);
-                    arrange(self.order, x, out, |x| (x.to_bits() >> 16) as u16);
-                } else {
-                    arrange(self.order, x, out, |x| x);
+                match self.order.elements {
+                    Elements::Floats => arrange(self.order, x, out, |x| x),
+                    Elements::Halves => {
+                        let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+                        arrange(self.order, x, out, |x| (x.to_bits() >> 16) as u16);
+                    }
+                    Elements::Integers => self.isa.integers(self.order, x, out),
                 }
                 sums.fill(0.0);
                 if let Some(group) = self.group {
@@ -199,7 +201,7 @@ impl Kernel for Matvec {
                             let out = &mut values[token * self.rows + at..][..count];
                             let vector = Vector {
                                 x,
-                                bf16: self.few.order.bf16,
+                                elements: self.few.order.elements,
                                 sums: &sums[..self.few.sums],
                             };
                             self.isa.matvec(weights, vector, scales, out);

@@ -11,7 +11,7 @@
 use super::avx2_dequantise::dequantise;
 use super::avx2_products::{COLUMNS, ROWS, dots, mix, tile, turn};
 use super::avx2_rows::{matvec, order};
-use super::{Isa, scalar};
+use super::{Isa, integers, scalar};
 use kiln_array::{DType, Kind, Scalar, math};
 use std::arch::x86_64::*;
 
@@ -30,6 +30,7 @@ pub(super) const TABLE: Isa = Isa {
     dots,
     mix,
     order,
+    integers: integers::store,
     matvec,
     dequantise,
     tile,

@@ -10,7 +10,7 @@
 use super::avx2::{floats, total};
 use super::avx2_products::dot;
 use super::avx2_scales::{AHEAD, Groups, bias_sum, fetch_ahead, first_lanes, floats_at, groups};
-use super::{Order, Vector, Weights};
+use super::{Elements, Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
 
@@ -22,7 +22,7 @@ pub(super) const FLOAT8: u8 = 2;
 pub(super) fn order(w: DType, _: DType) -> Order {
     match w {
         DType::Quantised(format) if 32 % format.bits() == 0 => Order {
-            bf16: false,
+            elements: Elements::Floats,
             lanes: 8,
             codes: 32 / format.bits(),
         },

@@ -9,14 +9,15 @@
 
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
 use super::avx512::{self, bias_sums, codes, first_floats, floats_at, totals, values};
-use super::{Isa, Order, Vector, Weights, avx512_pairs};
+use super::{Elements, Isa, Order, Vector, Weights, avx512_pairs};
 use kiln_array::{DType, Format, Mode};
 use std::arch::x86_64::*;
 
 pub(super) const TABLE: Isa = Isa {
     name: "avx512bf16",
     available,
-    preferred,
+    // Intel's processors take longer for products of bf16 than for those of floats.
+    preferred: || !super::intel(),
     order,
     matvec,
     pairs: Some(avx512_pairs::PAIRS),
@@ -27,12 +28,6 @@ pub(super) fn available() -> bool {
     avx512::available()
         && is_x86_feature_detected!("avx512bf16")
         && is_x86_feature_detected!("bmi2")
-}
-
-/// Intel's processors take longer for products of bf16 than for those of floats.
-fn preferred() -> bool {
-    const GENU: u32 = u32::from_le_bytes(*b"Genu");
-    __cpuid(0).ebx != GENU
 }
 
 /// The format of weights whose codes this table looks up.
@@ -47,7 +42,7 @@ fn looked_up(dtype: DType) -> Option<Format> {
 fn order(w: DType, x: DType) -> Order {
     match looked_up(w) {
         Some(format) if x == DType::BF16 => Order {
-            bf16: true,
+            elements: Elements::Halves,
             lanes: 32,
             codes: 16 / format.bits(),
         },
@@ -57,7 +52,7 @@ fn order(w: DType, x: DType) -> Order {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
-    let Some(format) = looked_up(w.dtype).filter(|_| vector.bf16) else {
+    let Some(format) = looked_up(w.dtype).filter(|_| vector.elements == Elements::Halves) else {
         return avx512::matvec(w, vector, room, out);
     };
     let groups = groups(format, w, vector.sums, out.len(), room);

@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 /// The elements of `T`, of sixteen bits, that lie in `bytes`, as floats.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn wide<const F16: bool>(bytes: &[u8]) -> __m512 {
+pub(super) fn wide<const F16: bool>(bytes: &[u8]) -> __m512 {
     let used = ((1u32 << (bytes.len() / 2).min(16)) - 1) as u16;
     // SAFETY: only elements inside the slice are read.
     let halves = unsafe { _mm256_maskz_loadu_epi16(used, bytes.as_ptr().cast()) };

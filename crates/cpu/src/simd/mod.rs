@@ -23,6 +23,9 @@ mod avx512_pairs;
 mod avx512_rows;
 #[cfg(target_arch = "x86_64")]
 mod avx512_tile;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
+mod integers;
 mod pairs;
 #[cfg(test)]
 mod pairs_tests;
@@ -105,13 +108,23 @@ impl<'a> Strided<'a> {
 /// A vector for [`Isa::matvec`].
 #[derive(Clone, Copy)]
 pub(crate) struct Vector<'a> {
-    /// The elements in the table's order; two bf16 in each float where the order says so.
+    /// The elements in the table's order.
     pub(crate) x: &'a [f32],
-    /// Whether it does.
-    pub(crate) bf16: bool,
+    /// What they are.
+    pub(crate) elements: Elements,
     /// For weights with biases: the sum over each group, filled up with zeros to a multiple of
     /// eight.
     pub(crate) sums: &'a [f32],
+}
+
+/// How a table's mat-vec wants the elements of its vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Elements {
+    Floats,
+    /// bf16, of which vectors hold no others; two of them in each float.
+    Halves,
+    /// What `integers` makes of them.
+    Integers,
 }
 
 /// The order in which a table's mat-vec wants the elements of its vector: cut into pieces of
@@ -119,8 +132,8 @@ pub(crate) struct Vector<'a> {
 /// with zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
-    /// Whether elements are bf16, of which vectors hold no others.
-    pub(crate) bf16: bool,
+    /// What the elements become.
+    pub(crate) elements: Elements,
     /// Elements that are computed at once.
     pub(crate) lanes: usize,
     /// Consecutive elements that one lane sees in turn.
@@ -130,7 +143,7 @@ pub(crate) struct Order {
 impl Order {
     /// The elements as they are.
     pub(crate) const NATURAL: Order = Order {
-        bf16: false,
+        elements: Elements::Floats,
         lanes: 1,
         codes: 1,
     };
@@ -140,9 +153,14 @@ impl Order {
         self.lanes * self.codes
     }
 
-    /// Elements that lie in one float.
-    pub(crate) const fn packed(self) -> usize {
-        if self.bf16 { 2 } else { 1 }
+    /// Floats that `n` elements take.
+    pub(crate) const fn floats(self, n: usize) -> usize {
+        let pieces = n.div_ceil(self.piece());
+        match self.elements {
+            Elements::Floats => pieces * self.piece(),
+            Elements::Halves => pieces * self.piece() / 2,
+            Elements::Integers => pieces * integers::piece(self.codes),
+        }
     }
 }
 
@@ -164,6 +182,7 @@ pub(crate) struct Isa {
     dots: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
     mix: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
     order: fn(DType, DType) -> Order,
+    integers: unsafe fn(&[f32], usize, &mut [f32]),
     matvec: unsafe fn(Weights<'_>, Vector<'_>, &mut [f32], &mut [f32]),
     dequantise: unsafe fn(Weights<'_>, usize, &mut [f32]),
     tile: unsafe fn(Tile<'_>, &mut [f32]),
@@ -230,15 +249,23 @@ pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
 }
 
 #[cfg(target_arch = "x86_64")]
-static TABLES: [&Isa; 5] = [
+static TABLES: [&Isa; 6] = [
     &amx::TABLE,
     &avx512_bf16::TABLE,
+    &avx512_vnni::TABLE,
     &avx512::TABLE,
     &avx2::TABLE,
     &scalar::TABLE,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 static TABLES: [&Isa; 1] = [&scalar::TABLE];
+
+/// Whether Intel made this machine's processor.
+#[cfg(target_arch = "x86_64")]
+fn intel() -> bool {
+    const GENU: u32 = u32::from_le_bytes(*b"Genu");
+    std::arch::x86_64::__cpuid(0).ebx == GENU
+}
 
 /// The names of all tables, best first, whether this machine can run them or not.
 pub(crate) fn names() -> Vec<&'static str> {
@@ -362,11 +389,17 @@ impl Isa {
         (self.order)(w, x)
     }
 
+    /// A vector, a whole number of pieces, in an order of integers.
+    pub(crate) fn integers(&self, order: Order, x: &[f32], out: &mut [f32]) {
+        debug_assert_eq!(out.len(), order.floats(x.len()));
+        // SAFETY: this machine has the table's instructions, see `Isa`.
+        unsafe { (self.integers)(x, order.codes, out) }
+    }
+
     /// Inner products of `out.len()` rows of weights with one vector. `room` is scratch memory of
     /// [`Isa::matvec_room`] floats.
     #[inline]
     pub(crate) fn matvec(&self, w: Weights<'_>, x: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
-        debug_assert!(x.x.len() * if x.bf16 { 2 } else { 1 } >= w.k);
         debug_assert!(room.len() >= Isa::matvec_room(w.dtype, w.k, out.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
         unsafe { (self.matvec)(w, x, room, out) }

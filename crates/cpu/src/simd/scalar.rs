@@ -1,6 +1,6 @@
 //! The table for every machine, and the definitions that the others are tested against.
 
-use super::{Isa, Order, Strided, Tile, Turn, Vector, Weights};
+use super::{Isa, Order, Strided, Tile, Turn, Vector, Weights, integers};
 use kiln_array::{DType, Kind, Scalar, math};
 
 pub(super) static TABLE: Isa = Isa {
@@ -18,6 +18,7 @@ pub(super) static TABLE: Isa = Isa {
     dots,
     mix,
     order: |_, _| Order::NATURAL,
+    integers: integers::store,
     matvec,
     dequantise,
     tile: tile::<4, 8>,

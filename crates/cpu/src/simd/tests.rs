@@ -252,13 +252,18 @@ fn random_rows(format: Format, rows: usize, k: usize, seed: u32) -> [Vec<u8>; 3]
 fn arranged(order: Order, x: &[f32]) -> Vec<f32> {
     let mut padded = x.to_vec();
     padded.resize(x.len().next_multiple_of(order.piece()), 0.0);
+    if order.elements == Elements::Integers {
+        let mut out = vec![f32::NAN; order.floats(x.len())];
+        scalar().integers(order, &padded, &mut out);
+        return out;
+    }
     let mut out = Vec::new();
     for piece in padded.chunks(order.piece()) {
         for code in 0..order.codes {
             out.extend((0..order.lanes).map(|lane| piece[lane * order.codes + code]));
         }
     }
-    if !order.bf16 {
+    if order.elements == Elements::Floats {
         return out;
     }
     let (pairs, _) = out.as_chunks::<2>();
@@ -329,7 +334,7 @@ fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
             w,
             Vector {
                 x: &arranged(order, &x),
-                bf16: order.bf16,
+                elements: order.elements,
                 sums: &sums,
             },
             &mut room,
@@ -392,7 +397,7 @@ fn nan_codes_and_scales_stay_nan() {
         let order = isa.order(w.dtype, DType::BF16);
         let vector = Vector {
             x: &arranged(order, &[1.0; 32]),
-            bf16: order.bf16,
+            elements: order.elements,
             sums: &[],
         };
         let mut product = [0.0];
@@ -427,7 +432,7 @@ fn a_row_with_nan_scales_leaves_its_neighbours_alone() {
                 let order = isa.order(dtype, vector);
                 let vector = Vector {
                     x: &arranged(order, &halves(9, k)),
-                    bf16: order.bf16,
+                    elements: order.elements,
                     sums: &vec![0.5; groups.next_multiple_of(8)],
                 };
                 let mut room = vec![f32::NAN; Isa::matvec_room(dtype, k, rows)];
@@ -441,6 +446,59 @@ fn a_row_with_nan_scales_leaves_its_neighbours_alone() {
                 assert!(!out[1].is_finite(), "{} {format}", isa.name());
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn integers_are_the_numbers_that_they_stand_for(
+        pieces in 0usize..4,
+        codes in prop::sample::select(vec![1usize, 2, 4]),
+        small in 0i32..60,
+        seed in any::<u32>(),
+    ) {
+        let order = Order { elements: Elements::Integers, lanes: 64, codes };
+        let scale = |(i, x): (usize, f32)| if i % 5 == 0 { x * 2f32.powi(-small) } else { x };
+        let x = noise(seed, pieces * order.piece());
+        let x: Vec<f32> = x.into_iter().enumerate().map(scale).collect();
+        for isa in Isa::all() {
+            let mut out = vec![f32::NAN; order.floats(x.len())];
+            isa.integers(order, &x, &mut out);
+            for (i, piece) in x.chunks(order.piece()).enumerate() {
+                let floats = &out[i * order.floats(1)..][..order.floats(1)];
+                let (lines, units) = floats.split_at(48 * codes);
+                let bytes: &[i8] = bytemuck::cast_slice(lines);
+                for (j, &x) in piece.iter().enumerate() {
+                    let digit = |d| f64::from(bytes[64 * (3 * (j % codes) + d) + j / codes]);
+                    let whole = digit(0) + 256.0 * digit(1) + 65536.0 * digit(2);
+                    let unit = f64::from(units[j / codes / 4]);
+                    let largest = piece[j / 32 * 32..][..32].iter().fold(0f32, |a, b| a.max(b.abs()));
+                    prop_assert!(unit <= f64::from(largest) * 2f64.powi(-21));
+                    prop_assert!((whole * unit - f64::from(x)).abs() <= unit / 2.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn integers_of_what_is_not_finite_are_nan() {
+    let order = Order {
+        elements: Elements::Integers,
+        lanes: 64,
+        codes: 2,
+    };
+    for isa in Isa::all() {
+        let mut x = vec![1.0; 128];
+        (x[3], x[100]) = (f32::INFINITY, 1e-40);
+        (x[40], x[41]) = (f32::NAN, 0.0);
+        x[96..].fill(1e-40);
+        let mut out = vec![1.0; order.floats(128)];
+        isa.integers(order, &x, &mut out);
+        let units = &out[96..];
+        assert!(units[..8].iter().all(|unit| unit.is_nan()));
+        assert!(units[8..12].iter().all(|unit| *unit == 2f32.powi(-21)));
+        assert!(units[12..].iter().all(|unit| *unit == 0.0));
     }
 }
 
