@@ -1,7 +1,8 @@
 //! Attention of many queries to one block of cache entries, all bf16, by register tiles of these.
 //! A softmax's weights become three bf16 each, which add up to them.
 
-use super::attention::{ENTRIES, Queries};
+use super::attention::ENTRIES;
+use super::attention_queries::Queries;
 use crate::simd::{Isa, PairBlock, Pairs, Strided, Turn};
 use std::ops::Range;
 

@@ -1,6 +1,7 @@
 //! Attention of many queries to one block of cache entries, by register tiles.
 
-use super::attention::{ENTRIES, Queries};
+use super::attention::ENTRIES;
+use super::attention_queries::Queries;
 use crate::simd::{Isa, Tile, Turn};
 
 /// From one row of weights to the next: not a power of two, see `gemm`.

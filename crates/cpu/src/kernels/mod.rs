@@ -3,6 +3,7 @@
 pub(crate) mod argmax;
 pub(crate) mod attention;
 mod attention_pairs;
+mod attention_queries;
 mod attention_tiles;
 pub(crate) mod copy;
 pub(crate) mod gemm;
