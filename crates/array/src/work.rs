@@ -60,7 +60,7 @@ struct Seen {
 
 impl Seen {
     fn new(q: &Operand, keys: &Operand, window: usize, last: usize) -> Seen {
-        let capacity = keys.layout.shape().iter().nth(1).copied().unwrap_or(0);
+        let capacity = keys.layout.shape().get(1).copied().unwrap_or(0);
         let queries = q.layout.shape().first().copied().unwrap_or(0);
         let most = if window == 0 { usize::MAX } else { window };
         let last = last.min(capacity);
@@ -74,7 +74,7 @@ impl Seen {
 
     fn operations(&self, q: &Operand, values: &Operand) -> u64 {
         let dims = q.layout.shape();
-        let heads = dims.iter().nth(1).copied().unwrap_or(0);
+        let heads = dims.get(1).copied().unwrap_or(0);
         let sizes = dims.last_axis() + values.layout.shape().last_axis();
         2 * self.pairs * (heads * sizes) as u64
     }
