@@ -18,6 +18,7 @@ def run(bench):
         engines.llama_cpp(model.gguf("q4_0"), "Q4_0"),
     ]
     rounds = min(bench.rounds, 3)
+    depths, lengths, work = (DEPTHS[:2], LENGTHS[:4], Work(0, 4)) if bench.trial else (DEPTHS, LENGTHS, Work(0, 32))
     taken = {}
     for number in range(rounds):
         for threads in sorted({1, bench.threads}):
@@ -25,8 +26,8 @@ def run(bench):
                 models.say(f"curves, round {number + 1} of {rounds}: {engine.name}, {threads} threads")
                 key = f"{engine.name}, {threads} thread" + ("s" if threads > 1 else "")
                 curve = taken.setdefault(key, {"depth": {}, "length": {}})
-                add(curve["depth"], engine.depths(Work(0, 32), threads, DEPTHS))
-                add(curve["length"], engine.prompts(LENGTHS, threads))
+                add(curve["depth"], engine.depths(work, threads, depths))
+                add(curve["length"], engine.prompts(lengths, threads))
     medians = {
         key: {kind: {str(x): statistics.median(rates) for x, rates in points.items()} for kind, points in curve.items()}
         for key, curve in taken.items()

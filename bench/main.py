@@ -38,6 +38,7 @@ class Bench:
     rounds: int
     models: list
     quick: bool
+    trial: bool
     results: dict
 
     def save(self, part, found):
@@ -85,6 +86,7 @@ def arguments():
     parser.add_argument("--folder", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--output", required=True, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="SmolLM2 with 4 bits only, Kiln and llama.cpp only, 3 rounds; writes no BENCHMARKS.md")
+    parser.add_argument("--trial", action="store_true", help="few tokens and one round: whether everything works, not how fast; the report goes into .cache/bench/trial")
     parser.add_argument("--rounds", type=int, help="how often each engine is measured (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every engine (all cores)")
     parser.add_argument("--parts", default=",".join(PARTS), help="which parts to measure (%(default)s); none with ''")
@@ -95,12 +97,15 @@ def arguments():
             parser.error(f"{unknown[0]}: expected some of {', '.join(known)}")
     if asked.quick:
         asked.parts, asked.models = "speed", "smollm2"
+    if asked.trial:
+        asked.output = asked.folder / "trial"
     return asked
 
 
 def main():
     asked = arguments()
-    file = asked.folder / ("quick.json" if asked.quick else "results.json")
+    name = "trial" if asked.trial else "quick" if asked.quick else "results"
+    file = asked.folder / f"{name}.json"
     results = json.loads(file.read_text()) if file.exists() and not asked.quick else {}
     bench = Bench(
         kiln=asked.kiln,
@@ -109,9 +114,10 @@ def main():
         file=file,
         gguf=asked.gguf,
         threads=asked.threads,
-        rounds=asked.rounds or (3 if asked.quick else 5),
+        rounds=asked.rounds or (1 if asked.trial else 3 if asked.quick else 5),
         models=asked.models.split(","),
         quick=asked.quick,
+        trial=asked.trial,
         results=results,
     )
     results["machine"] = machine(asked.threads)

@@ -49,10 +49,14 @@ def speed(rows, limits):
 
 
 def verdicts(results):
-    cells = []
+    cells, missing = [], []
     for title, target, reached, bound, less, unit in targets.table(results):
-        cells.append([title, target, targets.shown(reached, unit), targets.verdict(reached, bound, less)])
-    return grid(["work", "target", "reached", "verdict"], cells)
+        if reached is None:
+            missing.append(f"{title} ({target})")
+        else:
+            cells.append([title, target, targets.shown(reached, unit), targets.verdict(reached, bound, less)])
+    text = grid(["work", "target", "reached", "verdict"], cells)
+    return text + (["", f"Not measured: {'; '.join(missing)}."] if missing else [])
 
 
 def write(results, output):

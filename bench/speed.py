@@ -7,13 +7,17 @@ import child
 import engines
 import models
 
-DEPTHS = [512, 2048]
 
 
 @dataclass
 class Work:
     prompt: int = 512
     generate: int = 128
+    depths: tuple = (512, 2048)
+
+
+# Whether everything works, not how fast.
+TRIAL = Work(32, 4, (64,))
 
 
 def contenders(bench, model):
@@ -42,6 +46,7 @@ def contenders(bench, model):
 
 def run(bench):
     limits = [bench.limits()]
+    work = TRIAL if bench.trial else Work()
     for name in bench.models:
         if name == "7b":
             continue
@@ -51,8 +56,8 @@ def run(bench):
         for number in range(bench.rounds):
             for at, engine in enumerate(engine_list):
                 models.say(f"{name}, round {number + 1} of {bench.rounds}: {engine.name} {engine.label}")
-                sample = engine.speed(Work(), bench.threads)
-                sample["tg"] |= engine.depths(Work(), bench.threads, DEPTHS)
+                sample = engine.speed(work, bench.threads)
+                sample["tg"] |= engine.depths(work, bench.threads, work.depths)
                 taken[at].append(sample)
             limits.append(bench.limits())
         rows = [row(engine, taken[at]) for at, engine in enumerate(engine_list)]
