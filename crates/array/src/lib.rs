@@ -56,9 +56,11 @@ pub mod math;
 mod node;
 mod op;
 mod plan;
+mod record;
 mod schedule;
 mod shape;
 mod trace;
+mod work;
 
 pub use array::Array;
 pub use backend::{Backend, Buffer, Bytes, Memory, Part, Program, Storage};
@@ -72,4 +74,6 @@ pub use functions::Rope;
 pub use layout::Layout;
 pub use op::{Bits, Custom, CustomOp, Op, Pairing, Reduce};
 pub use plan::{Operand, Plan, Slot, Step};
+pub use record::{Recorder, Run, Span};
 pub use shape::{MAX_RANK, Shape, Spec};
+pub use work::Work;

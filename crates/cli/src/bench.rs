@@ -1,15 +1,19 @@
 //! `kiln bench`: how fast prompts are read and tokens generated.
 
+mod limits;
+mod profile;
 mod synthetic;
 mod table;
 
 use crate::exit::{Code, Refused};
-use crate::machine::{Machine, Opened};
+use crate::machine::{Machine, Opened, peak_memory};
 use crate::output;
 use anyhow::Result;
 use clap::Args;
 use kiln::{Array, Cache, DType, Model};
 use kiln_array::Stats;
+use kiln_cpu::Limits;
+use profile::{Profile, Sums};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -75,6 +79,16 @@ pub(crate) struct Bench {
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
 
+    /// Tell where the time goes, operation by operation, and how near that is to what the processor
+    /// can do. Noting when each piece of work begins and ends takes some time, too
+    #[arg(long)]
+    profile: bool,
+
+    /// Instead of a model: what the processor can do, memory bandwidth and products per second.
+    /// Takes 1 GiB of memory for each thread, at most 4
+    #[arg(long, conflicts_with_all = ["model", "synthetic", "profile"])]
+    limits: bool,
+
     #[command(flatten)]
     machine: Machine,
 
@@ -87,9 +101,19 @@ pub(crate) struct Bench {
 struct Bed {
     model: Model,
     machine: Opened,
+    profile: Option<Profile>,
     name: String,
     parameters: u64,
     load: Duration,
+}
+
+/// What all tests told.
+struct Outcome {
+    rows: Vec<Row>,
+    /// The most memory that the process has had.
+    peak: Option<u64>,
+    /// What the processor can do, where a profile is compared with it.
+    limits: Option<Limits>,
 }
 
 /// One row of the table.
@@ -100,6 +124,8 @@ struct Row {
     rates: Vec<f64>,
     /// Where tokens were generated one by one, what they took.
     tokens: Option<Tokens>,
+    /// Where the time went, if that was asked.
+    sums: Option<Sums>,
 }
 
 /// What generated tokens took.
@@ -127,6 +153,9 @@ struct Counts {
 }
 
 pub(crate) fn bench(task: &Bench) -> Result<Code> {
+    if task.limits {
+        return limits::limits(task);
+    }
     let bed = Bed::new(task)?;
     let tests = tests(task);
     for &(tokens, depth, prompt) in &tests {
@@ -143,10 +172,22 @@ pub(crate) fn bench(task: &Bench) -> Result<Code> {
         }
         rows.push(row);
     }
+    let outcome = Outcome {
+        rows,
+        peak: peak_memory(),
+        // Takes memory that is not the tests'.
+        limits: match task.profile {
+            true => task.machine.limits()?,
+            false => None,
+        },
+    };
     if task.json {
-        output::write_json(&table::json(&bed, &rows))?;
+        output::write_json(&table::json(&bed, &outcome))?;
     } else {
-        table::remarks(&bed, &rows);
+        for row in &outcome.rows {
+            output::write(&table::profile(row, outcome.limits.as_ref()))?;
+        }
+        table::remarks(&bed, &outcome);
     }
     Ok(Code::Success)
 }
@@ -174,7 +215,7 @@ impl Bed {
     /// A model from files.
     fn stored(task: &Bench) -> Result<Bed> {
         let summary = kiln::convert::inspect(&task.model, &kiln::map)?;
-        let machine = task.machine.open()?;
+        let (machine, profile) = open(task)?;
         let start = Instant::now();
         let model = Model::load(&task.model, &machine.device)?;
         let load = start.elapsed();
@@ -184,13 +225,14 @@ impl Bed {
             parameters: summary.parameters,
             model,
             machine,
+            profile,
             load,
         })
     }
 
     /// A model that is made up. A GPU copies what it loads, so that there weights can share bytes.
     fn synthetic(task: &Bench, size: synthetic::Size) -> Result<Bed> {
-        let machine = task.machine.open()?;
+        let (machine, profile) = open(task)?;
         let made = synthetic::make(size, task.format, copies(&machine))?;
         let start = Instant::now();
         let model = Model::new(made.config, &made.checkpoint, &machine.device)?;
@@ -199,6 +241,7 @@ impl Bed {
             parameters: made.parameters,
             model,
             machine,
+            profile,
             load: start.elapsed(),
         })
     }
@@ -237,6 +280,9 @@ impl Bed {
         let mut taken = Tokens::default();
         for _ in 0..repetitions {
             cache.truncate(depth);
+            if let Some(profile) = &self.profile {
+                profile.start(depth);
+            }
             let start = Instant::now();
             if prompt {
                 self.prefill(tokens, &mut cache)?;
@@ -244,6 +290,9 @@ impl Bed {
                 self.decode(tokens, &mut cache, &mut taken)?;
             }
             rates.push(tokens as f64 / start.elapsed().as_secs_f64().max(1e-9));
+            if let Some(profile) = &self.profile {
+                profile.stop(if prompt { 1 } else { tokens as u64 });
+            }
         }
         let kind = if prompt { "pp" } else { "tg" };
         let at = if depth > 0 {
@@ -256,6 +305,7 @@ impl Bed {
             test: tokens,
             rates,
             tokens: (!prompt).then_some(taken),
+            sums: self.profile.as_ref().map(Profile::take),
         })
     }
 
@@ -310,6 +360,13 @@ impl Bed {
     }
 }
 
+/// The machine, and what makes a profile where one is asked for.
+fn open(task: &Bench) -> Result<(Opened, Option<Profile>)> {
+    let profile = task.profile.then(Profile::default);
+    let recorder = profile.as_ref().map(Profile::recorder);
+    Ok((task.machine.open_recorded(recorder)?, profile))
+}
+
 /// Whether the device copies what it loads, as GPUs do but for Apple's.
 fn copies(machine: &Opened) -> bool {
     machine.threads.is_none() && !cfg!(target_os = "macos")
@@ -360,6 +417,7 @@ mod tests {
             test: String::new(),
             rates: rates.to_vec(),
             tokens: None,
+            sums: None,
         };
         assert_eq!(row(&[5.0]).deviation(), 0.0);
         assert_eq!(row(&[2.0, 4.0, 4.0, 4.0, 6.0]).mean(), 4.0);

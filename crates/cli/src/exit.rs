@@ -45,7 +45,7 @@ const CODES: [(u8, &str); 10] = [
 ];
 
 /// Environment variables that are not the default of an option.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 8] = [
     ("KILN_DEVICE", "the default of --device"),
     ("KILN_THREADS", "the default of --threads"),
     (
@@ -55,6 +55,10 @@ const VARIABLES: [(&str, &str); 7] = [
     (
         "KILN_PLAN",
         "1 prints every plan that is compiled to standard error",
+    ),
+    (
+        "KILN_TRACE",
+        "a file to write, for Perfetto or Chrome: what every thread did, step by step",
     ),
     (
         "KILN_VERIFY",

@@ -5,14 +5,17 @@ use crate::exit::Code;
 use crate::machine::Which;
 use crate::output;
 use kiln::{Adapter, Choice, GpuError, GpuOptions};
-use kiln_array::Backend;
+use kiln_array::{Backend, Recorder};
 use kiln_wgpu::Gpu;
 use serde_json::{Value, json};
 use std::error::Error;
 
-/// Starts on a GPU; gives the backend, what drives the GPU (Vulkan, Metal or DX12), and what is
+/// Starts on a GPU, and tells `recorder` of what runs there; gives the backend, what drives the GPU (Vulkan, Metal or DX12), and what is
 /// known of it.
-pub(crate) fn start(which: &Which) -> anyhow::Result<(Box<dyn Backend>, String, Entry)> {
+pub(crate) fn start(
+    which: &Which,
+    recorder: Option<Recorder>,
+) -> anyhow::Result<(Box<dyn Backend>, String, Entry)> {
     let gpu = Gpu::new(&GpuOptions {
         adapter: match which {
             Which::Best => Choice::Best,
@@ -21,6 +24,9 @@ pub(crate) fn start(which: &Which) -> anyhow::Result<(Box<dyn Backend>, String, 
         },
         ..GpuOptions::default()
     })?;
+    if let Some(recorder) = recorder {
+        gpu.record(recorder);
+    }
     let adapter = gpu.adapter();
     let driver = adapter.backend.clone();
     let found = Found::of(&gpu);

@@ -23,6 +23,7 @@ mod progress;
 mod run;
 mod selftest;
 mod timed;
+mod trace;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;

@@ -3,12 +3,14 @@
 use crate::devices::{self, Entry};
 use crate::gpu;
 use crate::timed::{Clock, Timed};
+use crate::trace;
 use clap::Args;
 use kiln::{CpuOptions, Device};
-use kiln_array::{Backend, Observer, Options};
+use kiln_array::{Backend, Observer, Options, Recorder, Run};
 use kiln_conformance::Verified;
-use kiln_cpu::Cpu;
+use kiln_cpu::{Cpu, Limits};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What to run on.
 #[derive(Debug, Args)]
@@ -87,15 +89,31 @@ impl Threads {
 impl Machine {
     /// Starts the backend and makes a device of it.
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
+        self.open_recorded(None)
+    }
+
+    /// What the processor can do at most; `None` for a GPU, or without the memory to measure it.
+    pub(crate) fn limits(&self) -> anyhow::Result<Option<Limits>> {
+        Ok(match &self.device {
+            Place::Cpu => self.threads.start()?.limits(),
+            Place::Gpu(_) => None,
+        })
+    }
+
+    /// As [`Machine::open`]; tells `recorder` of what runs.
+    pub(crate) fn open_recorded(&self, recorder: Option<Recorder>) -> anyhow::Result<Opened> {
         let (backend, name, threads, about): (Box<dyn Backend>, _, _, _) = match &self.device {
             Place::Cpu => {
                 let cpu = self.threads.start()?;
                 let threads = cpu.threads();
+                if let Some(recorder) = recorders(recorder, Some(threads))? {
+                    cpu.record(recorder);
+                }
                 let about = devices::processor(&cpu);
                 (Box::new(cpu), "CPU".into(), Some(threads), about)
             }
             Place::Gpu(which) => {
-                let (gpu, driver, about) = gpu::start(which)?;
+                let (gpu, driver, about) = gpu::start(which, recorders(recorder, None)?)?;
                 (gpu, driver, None, about)
             }
         };
@@ -128,6 +146,22 @@ impl Machine {
             ..CpuOptions::default()
         })?)
     }
+}
+
+/// `recorder` and the one that `KILN_TRACE` asks for, as one.
+fn recorders(
+    recorder: Option<Recorder>,
+    threads: Option<usize>,
+) -> anyhow::Result<Option<Recorder>> {
+    let path = std::env::var_os("KILN_TRACE").filter(|path| !path.is_empty());
+    let trace = path.map(|path| trace::recorder(path.as_ref(), threads));
+    Ok(match (recorder, trace.transpose()?) {
+        (Some(first), Some(second)) => Some(Arc::new(move |run: &Run<'_>| {
+            first(run);
+            second(run);
+        })),
+        (first, second) => first.or(second),
+    })
 }
 
 /// Whether an environment variable asks for something.

@@ -3,11 +3,14 @@
 use crate::devices::Entry;
 use crate::exit::{Code, Refused};
 use crate::machine::Which;
-use kiln_array::Backend;
+use kiln_array::{Backend, Recorder};
 use std::error::Error;
 
 /// Always an error.
-pub(crate) fn start(_: &Which) -> anyhow::Result<(Box<dyn Backend>, String, Entry)> {
+pub(crate) fn start(
+    _: &Which,
+    _: Option<Recorder>,
+) -> anyhow::Result<(Box<dyn Backend>, String, Entry)> {
     let message = "this build of kiln has no GPU support (its feature wgpu is off)";
     Err(Refused::new(Code::Device, message).into())
 }

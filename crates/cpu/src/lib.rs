@@ -19,19 +19,24 @@
 
 mod cores;
 mod kernels;
+#[allow(unsafe_code)]
+mod limits;
 mod lower;
 #[allow(unsafe_code)]
 mod memory;
 mod program;
+mod recorded;
 #[allow(unsafe_code)]
 mod simd;
 mod storage;
 mod team;
 
-use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Result, Spec};
+pub use limits::Limits;
+
+use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use storage::{Loaded, Stored};
 
 /// How to set the backend up.
@@ -107,6 +112,8 @@ pub(crate) struct Shared {
     pool: Arc<memory::Pool>,
     /// Held while a program runs or a buffer is read: kernels write what others may see.
     turn: Mutex<()>,
+    /// Who wants to know what steps take.
+    recorder: OnceLock<Recorder>,
 }
 
 impl Cpu {
@@ -145,8 +152,15 @@ impl Cpu {
                 team,
                 pool,
                 turn: Mutex::new(()),
+                recorder: OnceLock::new(),
             }),
         })
+    }
+
+    /// Tells `recorder` of every run of plans that are compiled from now on: a span for each piece
+    /// of a kernel, its lane the thread's number. Only the first recorder is told.
+    pub fn record(&self, recorder: Recorder) {
+        self.shared.recorder.get_or_init(|| recorder);
     }
 
     /// How many threads there are.

@@ -19,6 +19,8 @@ use kiln_array::{Op, Plan, Slot, Step};
 pub(crate) struct Lowered {
     /// In order.
     pub(crate) kernels: Vec<Box<dyn Kernel>>,
+    /// For each kernel the step that it is part of.
+    pub(crate) steps: Vec<usize>,
     /// Bytes of the scratch slot, which comes after the plan's own slots.
     pub(crate) scratch: usize,
     /// Slots whose rows must lie in one piece.
@@ -32,12 +34,13 @@ pub(crate) fn lower(isa: &'static Isa, plan: &Plan) -> Option<Lowered> {
     let scratch = plan.slots.len() as u32;
     let mut lowered = Lowered {
         kernels: Vec::new(),
+        steps: Vec::new(),
         scratch: 0,
         joined: Vec::new(),
         written: Vec::new(),
     };
     let mut prepared: Option<Prepared> = None;
-    for step in &plan.steps {
+    for (number, step) in plan.steps.iter().enumerate() {
         if let Op::Matmul { epilogue } = &step.op {
             let place = (scratch, by_blocks(plan, step));
             let matmul = matmul::lower(isa, epilogue.as_ref(), &step.inputs, &step.output, place);
@@ -53,6 +56,7 @@ pub(crate) fn lower(isa: &'static Isa, plan: &Plan) -> Option<Lowered> {
                 .kernels
                 .push(kernel(isa, step, by_blocks(plan, step))?);
         }
+        lowered.steps.resize(lowered.kernels.len(), number);
         if prepared.is_some_and(|p| p.reads(step.output.slot)) {
             prepared = None;
         }

@@ -3,11 +3,13 @@
 use crate::Shared;
 use crate::lower::{Lowered, lower};
 use crate::memory::{Block, Memory, lock};
+use crate::recorded::Recording;
 use crate::storage::Stored;
 use crate::team::Stretch;
 use kiln_array::{Buffer, Plan, Program, Result, Slot, Spec};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// A plan for this backend.
 pub(crate) struct Compiled {
@@ -18,13 +20,24 @@ pub(crate) struct Compiled {
     temporaries: Mutex<Vec<Block>>,
     /// For each external slot: whether a run writes it.
     writes: Vec<bool>,
+    recording: Option<Arc<Recording>>,
 }
 
 impl Compiled {
     /// Lowers `plan` and takes memory for its temporaries.
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
-        let lowered = lower(shared.isa, plan)
+        let mut lowered = lower(shared.isa, plan)
             .ok_or_else(|| shared.failed("a step without a kernel: `supports` was not asked"))?;
+        let record = |recorder| Recording::new(plan, recorder, shared.team.threads());
+        let recording = shared.recorder.get().map(record);
+        if let Some(recording) = &recording {
+            let kernels = std::mem::take(&mut lowered.kernels).into_iter();
+            let steps = lowered.steps.iter();
+            lowered.kernels = kernels
+                .zip(steps)
+                .map(|(kernel, step)| recording.watch(kernel, *step))
+                .collect();
+        }
         let mut externals = Vec::new();
         let mut temporaries = Vec::new();
         for slot in &plan.slots {
@@ -47,6 +60,7 @@ impl Compiled {
             externals,
             temporaries: Mutex::new(temporaries),
             writes,
+            recording,
         })
     }
 
@@ -125,6 +139,7 @@ impl Drop for Claims<'_> {
 
 impl Program for Compiled {
     fn run(&self, externals: &[Buffer]) -> Result<()> {
+        let start = self.recording.as_ref().map(|_| Instant::now());
         let _turn = lock(&self.shared.turn);
         let mut temporaries = lock(&self.temporaries);
         let stored = self.stored(externals)?;
@@ -147,6 +162,9 @@ impl Program for Compiled {
             .team
             .run(&self.lowered.kernels, &self.stretches, &memory);
         drop(memory);
+        if let (Some(recording), Some(start)) = (&self.recording, start) {
+            recording.tell(start);
+        }
         if !temporaries.iter_mut().all(Block::is_intact) || self.shared.pool.damaged() {
             return Err(self.shared.failed("a kernel wrote behind its memory"));
         }

@@ -22,12 +22,12 @@ pub use adapter::{Adapter, Choice, Error, NOOP, adapters};
 
 use context::Context;
 pub use context::{Counter, Counts, Facts};
-use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Result, Spec};
+use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
 use memory::{Pool, Stored};
 use read::Staging;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How to set the backend up.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) context: Arc<Context>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) staging: Arc<Staging>,
+    /// Who wants to know what runs take.
+    pub(crate) recorder: OnceLock<Recorder>,
 }
 
 impl Gpu {
@@ -105,9 +107,17 @@ impl Gpu {
             shared: Arc::new(Shared {
                 pool: Pool::new(context.clone()),
                 staging: Staging::new(context.clone()),
+                recorder: OnceLock::new(),
                 context,
             }),
         })
+    }
+
+    /// Tells `recorder` of every run of plans that are compiled from now on: one span for all of its
+    /// steps, from when they are queued. Such a run waits for its work, so the host's share of the
+    /// time is not hidden behind it. Only the first recorder is told.
+    pub fn record(&self, recorder: Recorder) {
+        self.shared.recorder.get_or_init(|| recorder);
     }
 
     /// The adapter.

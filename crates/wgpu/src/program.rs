@@ -7,10 +7,11 @@ use crate::context::lock;
 use crate::lower::{Files, Place, tables};
 use crate::memory::{GUARD, POISON, Raw, Stored};
 use crate::read::{self, Staged};
-use kiln_array::{Buffer, Plan, Program, Result, Slot};
+use kiln_array::{Buffer, Plan, Program, Recorder, Result, Run, Slot, Span};
 use launches::Launches;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Work of one submission, in bytes moved or eight sums of products: some tenths of a second on a
 /// slow GPU, far below what a watchdog allows.
@@ -30,6 +31,7 @@ pub(crate) struct Compiled {
     /// External slots that are written, and whether they are staged.
     written: Vec<(u32, bool)>,
     work: Work,
+    recording: Option<(Plan, Recorder)>,
 }
 
 /// A plan's launches.
@@ -93,6 +95,7 @@ impl Compiled {
             temporaries,
             written: written(plan),
             work,
+            recording: shared.recorder.get().map(|r| (plan.clone(), r.clone())),
             shared,
         })
     }
@@ -205,6 +208,34 @@ impl Compiled {
         Ok(encoder)
     }
 
+    /// Waits for a run's last submission, and tells of the run.
+    fn tell(&self, start: Instant, queued: Instant, last: wgpu::SubmissionIndex) -> Result<()> {
+        let Some((plan, recorder)) = &self.recording else {
+            return Ok(());
+        };
+        let context = &self.shared.context;
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(last),
+            timeout: None,
+        };
+        let waited = context.device.poll(wait);
+        waited.map_err(|error| context.failed(error.to_string()))?;
+        let end = Instant::now();
+        let span = Span {
+            steps: 0..plan.steps.len(),
+            lane: 0,
+            start: queued,
+            end,
+        };
+        recorder(&Run {
+            plan,
+            start,
+            end,
+            spans: &[span],
+        });
+        Ok(())
+    }
+
     fn bind(&self, raws: &[&Raw]) -> wgpu::BindGroup {
         let context = &self.shared.context;
         context.counter.add(|counts| counts.bind_groups += 1);
@@ -228,6 +259,7 @@ impl Compiled {
 impl Program for Compiled {
     fn run(&self, externals: &[Buffer]) -> Result<()> {
         let shared = &self.shared;
+        let begin = self.recording.as_ref().map(|_| Instant::now());
         shared.context.check()?;
         let externals: Vec<&Stored> = externals
             .iter()
@@ -256,11 +288,15 @@ impl Program for Compiled {
             bytes += size;
         }
         let staged = (bytes > 0).then(|| shared.staging.take(bytes, &mut encoder, &copies));
+        let queued = self.recording.as_ref().map(|_| Instant::now());
         let index = shared.context.queue.submit([encoder.finish()]);
         shared.context.counter.add(|counts| {
             counts.submissions += 1;
             counts.dispatches += launches.launches.len() as u64;
         });
+        if let (Some(begin), Some(queued)) = (begin, queued) {
+            self.tell(begin, queued, index.clone())?;
+        }
         if let Some(staged) = staged {
             staged.submitted(index);
             for (stored, at) in places {

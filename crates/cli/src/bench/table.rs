@@ -1,7 +1,9 @@
 //! How measurements are shown: the table of llama-bench, or JSON.
 
-use super::{Bed, Counts, Row, Tokens, median};
-use crate::{machine, output};
+use super::profile::Sums;
+use super::{Bed, Counts, Outcome, Row, Tokens, limits, median};
+use crate::output;
+use kiln_cpu::Limits;
 use serde_json::{Value, json};
 
 const HEAD: [&str; 7] = [
@@ -55,8 +57,23 @@ pub(super) fn row(bed: &Bed, row: &Row) -> String {
     ])
 }
 
-pub(super) fn json(bed: &Bed, rows: &[Row]) -> Value {
-    let results = rows.iter().map(|row| {
+/// Where the time of a test went; nothing if that was not asked.
+pub(super) fn profile(row: &Row, limits: Option<&Limits>) -> String {
+    let table = |sums: &Sums| sums.table(&row.test, each_of(row), limits);
+    row.sums.as_ref().map_or(String::new(), table)
+}
+
+/// What a test's times are of.
+fn each_of(row: &Row) -> &'static str {
+    if row.tokens.is_some() {
+        "token"
+    } else {
+        "prompt"
+    }
+}
+
+pub(super) fn json(bed: &Bed, outcome: &Outcome) -> Value {
+    let results = outcome.rows.iter().map(|row| {
         let mut result = json!({
             "test": row.test,
             "tok_s": row.mean(),
@@ -66,9 +83,12 @@ pub(super) fn json(bed: &Bed, rows: &[Row]) -> Value {
         if let Some(tokens) = &row.tokens {
             result["per_token"] = per_token(tokens);
         }
+        if let Some(sums) = &row.sums {
+            result["profile"] = sums.json(each_of(row), outcome.limits.as_ref());
+        }
         result
     });
-    json!({
+    let mut object = json!({
         "model": {
             "name": bed.name,
             "bytes": bed.model.weight_bytes(),
@@ -78,9 +98,13 @@ pub(super) fn json(bed: &Bed, rows: &[Row]) -> Value {
         "backend": bed.machine.backend,
         "threads": bed.machine.threads,
         "load_s": bed.load.as_secs_f64(),
-        "peak_memory_bytes": machine::peak_memory(),
+        "peak_memory_bytes": outcome.peak,
         "results": results.collect::<Value>(),
-    })
+    });
+    if let Some(limits) = &outcome.limits {
+        object["limits"] = limits::json(limits);
+    }
+    object
 }
 
 fn per_token(tokens: &Tokens) -> Value {
@@ -109,15 +133,18 @@ fn each(count: u64, tokens: &Tokens) -> f64 {
 }
 
 /// What the table has no column for, on standard error.
-pub(super) fn remarks(bed: &Bed, rows: &[Row]) {
+pub(super) fn remarks(bed: &Bed, outcome: &Outcome) {
     output::say(format_args!("device: {}", bed.machine.device));
     output::say(format_args!("load: {:.3} s", bed.load.as_secs_f64()));
-    for row in rows {
+    if let Some(limits) = &outcome.limits {
+        output::say(format_args!("limits: {}", limits::line(limits)));
+    }
+    for row in &outcome.rows {
         if let Some(tokens) = &row.tokens {
             output::say(remark(&row.test, tokens));
         }
     }
-    if let Some(bytes) = machine::peak_memory() {
+    if let Some(bytes) = outcome.peak {
         output::say(format_args!("peak memory: {} MB", bytes / 1_000_000));
     }
 }

@@ -191,6 +191,13 @@ fn bench_on_a_gpu_has_no_threads_and_tells_the_time_for_encoding() {
         let token = &object["results"][1]["per_token"];
         let [encode, host] = ["encode_us", "host_us"].map(|key| token[key].as_f64().unwrap());
         assert!(0.0 < encode && encode < host, "{token}");
+        let profile = &[&arguments[..], &["--json", "--profile"]].concat();
+        let profile = &json(&kiln(profile))["results"][1]["profile"];
+        let lines = profile["operations"].as_array().unwrap();
+        let steps = |line: &&Value| line["operation"] == "submission";
+        let submission = lines.iter().find(steps).unwrap();
+        assert_eq!(submission["calls"], 1.0, "{profile}");
+        assert_eq!(submission["of_limit"], Value::Null);
         let output = kiln(&arguments);
         let row = stdout(&output).lines().last().unwrap();
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();

@@ -17,5 +17,6 @@ mod inspect;
 #[cfg(not(feature = "wgpu"))]
 mod no_gpu;
 mod process;
+mod profile;
 mod refusals;
 mod run;

@@ -5,11 +5,12 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 /// What the environment can set.
-pub(crate) const VARIABLES: [&str; 6] = [
+pub(crate) const VARIABLES: [&str; 7] = [
     "KILN_DEVICE",
     "KILN_THREADS",
     "KILN_ISA",
     "KILN_PLAN",
+    "KILN_TRACE",
     "WGPU_ADAPTER_NAME",
     "WGPU_BACKEND",
 ];
