@@ -93,6 +93,15 @@ pub(crate) struct Convert {
     #[arg(long)]
     force: bool,
 
+    /// Finish what a run with the same arguments began and did not end; keep what is done if this one
+    /// fails, too
+    #[arg(long)]
+    resume: bool,
+
+    /// Use at most so much memory, as 500MB or 1GiB, at the price of time
+    #[arg(long, value_name = "SIZE", value_parser = output::bytes)]
+    max_memory: Option<u64>,
+
     /// Write nothing: print what would become of every tensor, and what it would need
     #[arg(long)]
     dry_run: bool,
@@ -179,6 +188,8 @@ impl Convert {
             dequantise: self.dequantize,
             dtype,
             force: self.force,
+            resume: self.resume,
+            max_memory: self.max_memory,
         })
     }
 }
@@ -198,7 +209,7 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     let source = source.cloned().unwrap_or_default();
     let options = task.options()?;
     let start = Instant::now();
-    let mut bar = Bar::new(false);
+    let mut bar = Bar::of_bytes();
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
         bar.set(progress.done, progress.total, progress.tensor);
         if interrupt::asked() {

@@ -26,6 +26,12 @@ pub struct Options {
     pub dtype: Option<DType>,
     /// Replace a destination that exists.
     pub force: bool,
+    /// Go on with what an earlier run has left, and leave what is done when this one fails or is
+    /// interrupted.
+    pub resume: bool,
+    /// Bytes of memory that the conversion may need, the program included; fewer threads and smaller
+    /// blocks of rows keep it.
+    pub max_memory: Option<u64>,
 }
 
 impl Options {

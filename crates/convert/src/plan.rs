@@ -9,6 +9,7 @@ mod table;
 pub(crate) use decide::Planner;
 pub use table::Planned;
 
+use crate::blocks::Lanes;
 use crate::budget::{self, Measured};
 use crate::config::{Config, Llama};
 use crate::options::dtype_name;
@@ -16,14 +17,14 @@ use crate::rules::Rule;
 use crate::source::{Extra, Model};
 use crate::stored::Stored;
 use crate::write::Progress;
-use crate::{Open, Options, Result};
+use crate::{Options, Result, receipt};
 use decide::exact_bits;
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
 use names::tensors;
 use packed::Packed;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -38,6 +39,9 @@ pub struct Plan {
     pub(crate) config: Config,
     pub(crate) files: Vec<Extra>,
     pub(crate) notes: Vec<String>,
+    /// The files that were read to make the plan, or will be copied; no directory.
+    pub(crate) sources: Vec<PathBuf>,
+    pub(crate) lanes: Lanes,
 }
 
 /// What happens to one tensor of the source.
@@ -101,6 +105,12 @@ impl Job {
         let packed = self.packed.iter();
         let others = packed.flat_map(|packed| [Some(&packed.scales), packed.biases.as_ref()]);
         [&self.source].into_iter().chain(others.flatten())
+    }
+
+    /// Bytes that are read of it.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let sizes = self.planes().map(|plane| plane.dtype.bytes(&plane.shape));
+        sizes.map(|size| size.unwrap_or(0) as u64).sum()
     }
 
     /// How the source stores it, in a word.
@@ -178,7 +188,7 @@ pub(crate) fn element(dtype: Type) -> Option<DType> {
 pub(crate) fn plan(
     mut model: Model,
     options: &Options,
-    open: &Open<'_>,
+    opened: BTreeSet<PathBuf>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Plan> {
     options.check()?;
@@ -201,15 +211,17 @@ pub(crate) fn plan(
     };
     let mut jobs = planner.jobs(&expected)?;
     planner.check_rules(&jobs)?;
+    let mut lanes = Lanes::within(&jobs, options.max_memory)?;
     let mut notes = Vec::new();
     if let Some(target) = options.target {
-        let chosen = budget::choose(&planner, &jobs, target, open, progress)?;
+        let chosen = budget::choose(&planner, &jobs, target, lanes, progress)?;
         planner.rules.extend(chosen.rules);
         jobs = planner.jobs(&expected)?;
         for (job, measured) in jobs.iter_mut().zip(chosen.measured) {
             job.measured = measured;
         }
         notes.push(chosen.note);
+        lanes = Lanes::within(&jobs, options.max_memory)?;
     }
     note_changes(&jobs, options, &mut notes);
     let rules = planner.rules;
@@ -223,6 +235,7 @@ pub(crate) fn plan(
         notes,
         ..
     } = model;
+    let sources = receipt::sources(opened, &files);
     Ok(Plan {
         path,
         jobs,
@@ -230,6 +243,8 @@ pub(crate) fn plan(
         config,
         files,
         notes,
+        sources,
+        lanes,
     })
 }
 
