@@ -90,11 +90,8 @@ impl Journal {
     }
 
     /// Removes it, and lets go of it.
-    pub(crate) fn remove(self) -> Result<()> {
-        let Journal { path, file } = self;
-        let removed = system(|| std::fs::remove_file(&path));
-        drop(file);
-        removed.map_err(|source| write_error(&path, source).into())
+    pub(crate) fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
     }
 
     /// What an earlier run of the same plan has done; `None` where there was none.

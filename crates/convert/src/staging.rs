@@ -88,7 +88,7 @@ impl Staging {
     }
 
     /// Gives the directory its name. With `force` a directory of that name is moved aside first and
-    /// removed last, so that one of the two is always there. A note, if it could not be removed.
+    /// removed last. A note, if it could not be.
     pub(crate) fn commit(mut self, force: bool) -> Result<Option<String>> {
         let error = |source| write_error(&self.destination, source);
         let exists = self.destination.symlink_metadata().is_ok();
@@ -109,19 +109,23 @@ impl Staging {
             }
             return Err(error(source).into());
         }
-        // From here on there is nothing to undo.
+        // From here on there is nothing to undo, and nothing that could make the result wrong.
         self.stays = true;
-        sync(parent(&self.destination))?;
-        let removed = match exists {
+        let parent = parent(&self.destination);
+        let _ = system(|| std::fs::File::open(parent)?.sync_all());
+        let replaced = match exists {
             true => system(|| std::fs::remove_dir_all(&self.replaced)),
             false => Ok(()),
         };
-        self.journal.take().map_or(Ok(()), Journal::remove)?;
-        let note = |error| {
-            let old = self.replaced.display();
-            format!("the replaced directory is still there as {old}: {error}")
+        let journal = self.journal.take();
+        let journal = system(|| journal.map_or(Ok(()), Journal::remove));
+        let note = |error: std::io::Error| {
+            let parent = parent.display();
+            format!(
+                "not everything that was needed meanwhile could be removed from {parent}: {error}"
+            )
         };
-        Ok(removed.err().map(note))
+        Ok(replaced.err().or(journal.err()).map(note))
     }
 }
 

@@ -128,7 +128,7 @@ impl<W: Write> Writer<W> {
         while self
             .ends
             .get(self.complete)
-            .is_some_and(|(_, end)| *end == self.written)
+            .is_some_and(|(_, end)| *end <= self.written)
         {
             self.complete += 1;
         }
