@@ -128,6 +128,8 @@ impl Plan {
     ) -> Result<Report> {
         output::check(&self.path, destination, options.force)?;
         let mut staging = Staging::begin(destination, options.resume)?;
+        // Once more: a killed run's destination may have come back.
+        output::check(&self.path, destination, options.force)?;
         let mut report = write::write(self, &mut staging, progress)?;
         report.notes.extend(staging.commit(options.force)?);
         Ok(report)

@@ -2,7 +2,7 @@
 
 use crate::blocks::Lanes;
 use crate::measure::{Distance, Sums};
-use crate::plan::{Action, Job};
+use crate::plan::{Action, Job, element};
 use crate::quantise::{self, QuantiseError, Quantised};
 use crate::stored::Opened;
 use crate::{Error, Result};
@@ -201,9 +201,13 @@ fn convert_rows(
         Action::Quantise(format, dtype) => {
             let start = rows.start;
             let before = values(job, planes, rows)?;
-            let weights = all_rounded(before.clone(), dtype)?;
-            let made = quantised(job, &weights, format, dtype, start)?;
-            drop(weights);
+            let made = match element(job.source.dtype) == Some(dtype) && job.packed.is_none() {
+                true => quantised(job, &before, format, dtype, start)?,
+                false => {
+                    let weights = all_rounded(before.clone(), dtype)?;
+                    quantised(job, &weights, format, dtype, start)?
+                }
+            };
             let sums = measured(format, &before, &made)?;
             Ok((made, sums))
         }

@@ -17,5 +17,7 @@ mod inspect;
 #[cfg(not(feature = "wgpu"))]
 mod no_gpu;
 mod process;
+mod receipt;
 mod refusals;
+mod resume;
 mod run;

@@ -319,3 +319,25 @@ fn two_conversions_do_not_write_to_one_destination() {
     drop(first);
     convert(&source, &destination, &options, &open, &mut go_on).unwrap();
 }
+
+#[test]
+fn a_model_that_was_moved_aside_comes_back() {
+    let place = tempfile::tempdir().unwrap();
+    let (source, options) = small();
+    let (destination, aside) = (place.path().join("out"), place.path().join(".out.replaced"));
+    convert(&source, &destination, &options, &open, &mut go_on).unwrap();
+    let expected = contents(&destination);
+    // Killed after the first of the two renames.
+    std::fs::rename(&destination, &aside).unwrap();
+    let error = convert(&source, &destination, &options, &open, &mut go_on).unwrap_err();
+    assert!(matches!(error, Error::Exists { .. }), "{error}");
+    assert!(contents(&destination) == expected && !aside.exists());
+    // Killed after the second.
+    std::fs::create_dir(&aside).unwrap();
+    let force = Options {
+        force: true,
+        ..options
+    };
+    convert(&source, &destination, &force, &open, &mut go_on).unwrap();
+    assert_eq!(place.path().read_dir().unwrap().count(), 1);
+}

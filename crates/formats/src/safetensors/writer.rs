@@ -32,8 +32,7 @@ impl Declared {
 pub struct Writer<W: Write> {
     out: W,
     path: PathBuf,
-    /// Names, and how many bytes of data there are once each is written.
-    ends: Vec<(String, u64)>,
+    ends: Ends,
     /// Tensors that are complete.
     complete: usize,
     written: u64,
@@ -151,8 +150,11 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// The header, and names with how many bytes of data there are once each is written.
-fn declare(path: &Path, tensors: &[Declared]) -> Result<(Vec<u8>, Vec<(String, u64)>)> {
+/// Names, and how many bytes of data there are once each is written.
+type Ends = Vec<(String, u64)>;
+
+/// The header, and where tensors end.
+fn declare(path: &Path, tensors: &[Declared]) -> Result<(Vec<u8>, Ends)> {
     let mut entries = BTreeMap::new();
     let mut ends = Vec::with_capacity(tensors.len());
     let mut end = 0u64;
