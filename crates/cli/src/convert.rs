@@ -8,7 +8,7 @@ use crate::{interrupt, machine, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Error, Options, Quantise, Recipe, Report, Rule};
+use kiln::convert::{Error, Options, Quantise, Recipe, Report, Rule, Verify};
 use kiln::formats::{self, Unusable};
 use kiln_array::Mode;
 use serde_json::{Map, json};
@@ -102,6 +102,11 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "SIZE", value_parser = output::bytes)]
     max_memory: Option<u64>,
 
+    /// Compare what the converted model makes of a text with what the source makes of it, one layer
+    /// at a time: KL divergence, agreement, perplexity [default text: a page of English]
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = PAGE)]
+    verify: Option<String>,
+
     /// Write nothing: print what would become of every tensor, and what it would need
     #[arg(long)]
     dry_run: bool,
@@ -150,6 +155,9 @@ enum Float {
     Float32,
 }
 
+/// What models are compared on where no text is given.
+const PAGE: &str = include_str!("convert/page.txt");
+
 fn recipes() -> impl TypedValueParser<Value = Recipe> {
     PossibleValuesParser::new(Recipe::names())
         .try_map(|name| Recipe::named(&name).ok_or("is no recipe"))
@@ -190,6 +198,13 @@ impl Convert {
             force: self.force,
             resume: self.resume,
             max_memory: self.max_memory,
+            verify: match &self.verify {
+                Some(text) => Some(Verify {
+                    text: text.clone(),
+                    device: kiln::cpu(kiln::CpuOptions::default())?,
+                }),
+                None => None,
+            },
         })
     }
 }
@@ -252,6 +267,7 @@ fn print_json(task: &Convert, report: &Report, seconds: f64) -> anyhow::Result<C
         "parameters": report.parameters,
         "bits_per_weight": report.bits_per_weight,
         "notes": report.notes,
+        "verified": report.receipt.verified,
         "seconds": seconds,
         "peak_memory_bytes": machine::peak_memory(),
     }))?;
@@ -300,6 +316,18 @@ fn tell(task: &Convert, report: &Report, seconds: f64) {
         formats.join(", "),
         report.bits_per_weight,
     ));
+    if let Some(verified) = &report.receipt.verified {
+        output::say(format_args!(
+            "{}{} tokens: KL divergence {:.5}, the same token first in {:.1} %, perplexity {:.3} \
+             (source: {:.3})",
+            if verified.cut { "the first " } else { "" },
+            verified.tokens,
+            verified.divergence,
+            100.0 * verified.agreement,
+            verified.perplexity,
+            verified.source_perplexity,
+        ));
+    }
     if let Some(bytes) = machine::peak_memory() {
         output::say(format_args!("peak memory: {} MB", bytes / 1_000_000));
     }

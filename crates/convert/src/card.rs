@@ -44,6 +44,17 @@ pub(crate) fn card(receipt: &Receipt) -> String {
             "\nOf {probes} texts, {same} are what they were after encoding and decoding.\n"
         ));
     }
+    if let Some(verified) = &receipt.verified {
+        card.push_str(&format!(
+            "\nOn a text of {} tokens: KL divergence {:.5} from the source, the likeliest token is the \
+             same in {:.1} % of all places, perplexity {:.3} (source: {:.3}).\n",
+            verified.tokens,
+            verified.divergence,
+            100.0 * verified.agreement,
+            verified.perplexity,
+            verified.source_perplexity,
+        ));
+    }
     for note in &receipt.notes {
         card.push_str(&format!("\n* {note}"));
     }

@@ -45,6 +45,7 @@ mod shards;
 mod source;
 mod staging;
 mod stored;
+mod verify;
 mod write;
 
 pub use diff::{Compared, Diff, diff};
@@ -58,6 +59,7 @@ pub use quantise::{QuantiseError, Quantised, dequantise, quantise};
 pub use receipt::{Converted, Receipt, RoundTrip};
 pub use recipes::Recipe;
 pub use rules::Rule;
+pub use verify::{Verified, Verify};
 pub use write::{Progress, Report};
 
 use kiln_formats::Bytes;
@@ -92,7 +94,7 @@ pub fn convert(
 ) -> Result<Report> {
     output::check(source, destination, options.force)?;
     let plan = plan(source, options, open, progress)?;
-    plan.write(destination, options, progress)
+    plan.write(destination, options, open, progress)
 }
 
 /// Decides what [`convert`] would do, and writes nothing.
@@ -124,13 +126,25 @@ impl Plan {
         &self,
         destination: &Path,
         options: &Options,
+        open: &Open<'_>,
         progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Report> {
         output::check(&self.path, destination, options.force)?;
         let mut staging = Staging::begin(destination, options.resume)?;
         // Once more: a killed run's destination may have come back.
         output::check(&self.path, destination, options.force)?;
-        let mut report = write::write(self, &mut staging, progress)?;
+        let written = write::write(self, &mut staging, progress)?;
+        let verified = match &options.verify {
+            Some(verify) => Some(verify::verify(
+                self,
+                staging.path(),
+                verify,
+                open,
+                progress,
+            )?),
+            None => None,
+        };
+        let mut report = write::conclude(self, staging.path(), written, verified)?;
         report.notes.extend(staging.commit(options.force)?);
         Ok(report)
     }

@@ -1,7 +1,7 @@
 //! What a conversion is asked to do.
 
 use crate::rules::{Origin, Target};
-use crate::{Error, Recipe, Result, Rule};
+use crate::{Error, Recipe, Result, Rule, Verify};
 use kiln_array::{DType, Format, Mode};
 
 /// What a conversion is asked to do. The default changes no value.
@@ -32,6 +32,8 @@ pub struct Options {
     /// Bytes of memory that the conversion may need, the program included; fewer threads and smaller
     /// blocks of rows keep it.
     pub max_memory: Option<u64>,
+    /// What to compare the converted model with the source on.
+    pub verify: Option<Verify>,
 }
 
 impl Options {

@@ -8,6 +8,7 @@ use crate::measure::Distance;
 use crate::output::{parent, read_error};
 use crate::plan::Plan;
 use crate::source::Extra;
+use crate::verify::Verified;
 use crate::{Error, Result};
 use kiln_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -64,6 +65,9 @@ pub struct Receipt {
     pub tensors: Vec<Converted>,
     /// Whether the tokenizer gives back the texts that it is given; `None` without a tokenizer.
     pub tokenizer: Option<RoundTrip>,
+    /// What the model makes of a text, compared with the source; `None` where that was not asked
+    /// for. Its last digits depend on the processor.
+    pub verified: Option<Verified>,
     /// What is not as it was in the source, and what is missing.
     pub notes: Vec<String>,
 }
@@ -130,6 +134,7 @@ impl Receipt {
             bits_per_weight: plan.bits_per_weight(),
             tensors: converted.collect(),
             tokenizer: None,
+            verified: None,
             notes: plan.notes.clone(),
         }
     }

@@ -9,6 +9,7 @@ use crate::receipt::{RECEIPT, Receipt, hash_sources, name_in, round_trip};
 use crate::shards::Shards;
 use crate::source::Extra;
 use crate::staging::Staging;
+use crate::verify::Verified;
 use crate::{Error, Result, card, rows};
 use kiln_formats::safetensors::{Declared, INDEX};
 use serde_json::{Map, Value, json};
@@ -55,11 +56,18 @@ pub struct Report {
     pub receipt: Receipt,
 }
 
-/// Told how far a conversion is; breaking ends it.
-type Tell<'a> = &'a mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>;
+/// What was written and read, and how far each tensor is from what it was.
+pub(crate) struct Written {
+    files: Vec<Hashed>,
+    distances: Vec<Distance>,
+    sources: Vec<Hashed>,
+}
 
-/// Writes everything into the staging directory.
-pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Result<Report> {
+/// Told how far a conversion is; breaking ends it.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>;
+
+/// Writes weights, configuration and other files into the staging directory.
+pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Result<Written> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let sources = scope.spawn(|| hash_sources(plan, &stop));
@@ -87,7 +95,11 @@ pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Resul
             let fault = std::io::Error::other("the thread that read it failed");
             return Err(read_error(&plan.path, fault).into());
         };
-        conclude(plan, staging.path(), files, &distances, sources?)
+        Ok(Written {
+            files,
+            distances,
+            sources: sources?,
+        })
     })
 }
 
@@ -116,20 +128,25 @@ fn write_output(
 }
 
 /// The model card and the receipt.
-fn conclude(
+pub(crate) fn conclude(
     plan: &Plan,
     into: &Path,
-    mut files: Vec<Hashed>,
-    distances: &[Distance],
-    sources: Vec<Hashed>,
+    written: Written,
+    verified: Option<Verified>,
 ) -> Result<Report> {
+    let Written {
+        mut files,
+        distances,
+        sources,
+    } = written;
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let has_tokenizer = files.iter().any(|file| file.name.starts_with("tokenizer."));
     let (trip, note) = round_trip(into, has_tokenizer);
-    let mut receipt = Receipt::new(plan, distances);
+    let mut receipt = Receipt::new(plan, &distances);
     receipt.source_files = sources;
     receipt.files = files;
     receipt.tokenizer = trip;
+    receipt.verified = verified;
     receipt.notes.extend(note);
     let card = put(into, "README.md", card::card(&receipt).as_bytes())?;
     receipt.files.insert(0, card);

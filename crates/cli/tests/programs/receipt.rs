@@ -35,6 +35,7 @@ fn a_receipt_tells_of_every_file_and_every_tensor() {
         "bits_per_weight",
         "tensors",
         "tokenizer",
+        "verified",
         "notes",
     ];
     assert_eq!(keys(&receipt), expected);

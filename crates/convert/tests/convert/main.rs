@@ -11,3 +11,4 @@ mod refusals;
 mod rules;
 mod target;
 mod torch;
+mod verify;
