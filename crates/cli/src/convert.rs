@@ -8,7 +8,7 @@ use crate::{interrupt, machine, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Error, Options, Quantise, Recipe, Report, Rule, Verify};
+use kiln::convert::{Error, Layout, Options, Quantise, Recipe, Report, Rule, Verify};
 use kiln::formats::{self, Unusable};
 use kiln_array::Mode;
 use serde_json::{Map, json};
@@ -89,6 +89,10 @@ pub(crate) struct Convert {
     #[arg(long, value_enum)]
     dtype: Option<Float>,
 
+    /// How the output is laid out: mlx, or npz as MLX's example programs write and read it
+    #[arg(long, value_enum, default_value_t = Format::Mlx)]
+    format: Format,
+
     /// Replace the output directory if it exists
     #[arg(long)]
     force: bool,
@@ -149,6 +153,12 @@ enum QuantiseMode {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Mlx,
+    Npz,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Float {
     Float16,
     Bfloat16,
@@ -195,6 +205,10 @@ impl Convert {
             target: self.target_bpw,
             dequantise: self.dequantize,
             dtype,
+            layout: match self.format {
+                Format::Mlx => Layout::Mlx,
+                Format::Npz => Layout::Npz,
+            },
             force: self.force,
             resume: self.resume,
             max_memory: self.max_memory,
@@ -224,7 +238,7 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     let source = source.cloned().unwrap_or_default();
     let options = task.options()?;
     let start = Instant::now();
-    let mut bar = Bar::of_bytes();
+    let mut bar = Bar::of_bytes(false);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
         bar.set(progress.done, progress.total, progress.tensor);
         if interrupt::asked() {

@@ -29,7 +29,7 @@ pub(crate) struct Differ {
 
 pub(crate) fn diff(task: &Differ) -> anyhow::Result<Code> {
     interrupt::listen()?;
-    let mut bar = Bar::of_bytes();
+    let mut bar = Bar::of_bytes(false);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
         bar.set(progress.done, progress.total, progress.tensor);
         match interrupt::asked() {

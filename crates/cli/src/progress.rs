@@ -23,10 +23,10 @@ impl Bar {
     }
 
     /// A bar whose steps are bytes.
-    pub(crate) fn of_bytes() -> Bar {
+    pub(crate) fn of_bytes(quiet: bool) -> Bar {
         Bar {
             shown: None,
-            wanted: true,
+            wanted: !quiet,
             style: BYTES,
         }
     }

@@ -132,7 +132,12 @@ fn config(first: &Plan, second: &Plan) -> Vec<(String, [Option<Value>; 2])> {
         .into_iter()
         .filter(|key| !ASIDE.contains(&key.as_str()));
     let values = keys.map(|key| {
-        let of = |plan: &Plan| plan.config.get(key).cloned();
+        let of = |plan: &Plan| {
+            plan.config
+                .get(key)
+                .filter(|value| !value.is_null())
+                .cloned()
+        };
         (key.clone(), [of(first), of(second)])
     });
     values

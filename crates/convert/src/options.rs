@@ -1,7 +1,7 @@
 //! What a conversion is asked to do.
 
 use crate::rules::{Origin, Target};
-use crate::{Error, Recipe, Result, Rule, Verify};
+use crate::{Error, Layout, Recipe, Result, Rule, Verify};
 use kiln_array::{DType, Format, Mode};
 
 /// What a conversion is asked to do. The default changes no value.
@@ -24,6 +24,8 @@ pub struct Options {
     /// The dtype of weights, and of the scales of quantised ones: f16, bf16 or f32. By default what
     /// the configuration says, f16 for a GGUF file; quantised sources keep their own.
     pub dtype: Option<DType>,
+    /// How the output is laid out.
+    pub layout: Layout,
     /// Replace a destination that exists.
     pub force: bool,
     /// Go on with what an earlier run has left, and leave what is done when this one fails or is

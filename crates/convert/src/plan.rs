@@ -3,6 +3,7 @@
 mod configured;
 mod decide;
 mod names;
+mod npz;
 mod packed;
 mod table;
 
@@ -12,6 +13,7 @@ pub use table::Planned;
 use crate::blocks::Lanes;
 use crate::budget::{self, Measured};
 use crate::config::{Config, Llama};
+use crate::layout::Layout;
 use crate::options::dtype_name;
 use crate::rules::Rule;
 use crate::source::{Extra, Model};
@@ -42,6 +44,7 @@ pub struct Plan {
     /// The files that were read to make the plan, or will be copied; no directory.
     pub(crate) sources: Vec<PathBuf>,
     pub(crate) lanes: Lanes,
+    pub(crate) layout: Layout,
 }
 
 /// What happens to one tensor of the source.
@@ -59,13 +62,37 @@ pub(crate) struct Job {
     pub(crate) rows: usize,
     /// Elements of a row.
     pub(crate) k: usize,
-    /// The heads within which rows are interleaved and are put in half-split order.
-    pub(crate) heads: Option<usize>,
+    /// How the rows of q and k are put in another order.
+    pub(crate) turn: Option<Turn>,
     pub(crate) action: Action,
     /// Which of the plan's rules decided; `None` where none is about it.
     pub(crate) rule: Option<usize>,
     /// What was measured to choose its bits.
     pub(crate) measured: Option<Measured>,
+}
+
+/// Another order of the rows of each head: those of a pair are neighbours in Meta's files, and half a
+/// head apart in Hugging Face's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// From neighbours to halves, of so many heads.
+    ToHalves(usize),
+    /// The way back.
+    ToPairs(usize),
+}
+
+impl Turn {
+    /// Which of a source's `rows` rows is row `row` of the output.
+    pub(crate) fn place(self, rows: usize, row: usize) -> usize {
+        let (Turn::ToHalves(heads) | Turn::ToPairs(heads)) = self;
+        let half = rows / heads.max(1) / 2;
+        let (head, within) = (row / (2 * half), row % (2 * half));
+        let place = match self {
+            Turn::ToHalves(_) => 2 * (within % half) + within / half,
+            Turn::ToPairs(_) => within % 2 * half + within / 2,
+        };
+        head * 2 * half + place
+    }
 }
 
 /// What happens to a row.
@@ -209,14 +236,15 @@ pub(crate) fn plan(
         rules: options.rules(llama.layers)?,
         layers: llama.layers,
     };
-    let mut jobs = planner.jobs(&expected)?;
+    let layout = options.layout;
+    let mut jobs = layout.complete(planner.jobs(&expected)?);
     planner.check_rules(&jobs)?;
     let mut lanes = Lanes::within(&jobs, options.max_memory)?;
     let mut notes = Vec::new();
     if let Some(target) = options.target {
         let chosen = budget::choose(&planner, &jobs, target, lanes, progress)?;
         planner.rules.extend(chosen.rules);
-        jobs = planner.jobs(&expected)?;
+        jobs = layout.complete(planner.jobs(&expected)?);
         for (job, measured) in jobs.iter_mut().zip(chosen.measured) {
             job.measured = measured;
         }
@@ -228,6 +256,9 @@ pub(crate) fn plan(
     model.notes.extend(notes);
     let dtype = options.dtype.or(model.dtype);
     configured::complete(&mut model.config, &jobs, &rules, options, dtype);
+    if layout == Layout::Npz {
+        model.config = npz::config(&model.config_path, &model.config, &llama, &jobs)?;
+    }
     let Model {
         path,
         config,
@@ -245,6 +276,7 @@ pub(crate) fn plan(
         notes,
         sources,
         lanes,
+        layout,
     })
 }
 

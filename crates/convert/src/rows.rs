@@ -291,17 +291,12 @@ fn stored_rows(job: &Job, planes: &Planes<'_>, rows: Range<usize>) -> Attempt<Ve
     Ok(in_order(job, stored, rows)?)
 }
 
-/// A plane's bytes of output rows `rows`; gathered where a head's rows are interleaved.
+/// A plane's bytes of output rows `rows`; gathered where a head's rows are turned.
 fn in_order(job: &Job, stored: &Opened<'_>, rows: Range<usize>) -> Result<Vec<u8>> {
-    let Some(heads) = job.heads else {
+    let Some(turn) = job.turn else {
         return stored.rows(rows);
     };
-    let half = job.rows / heads / 2;
-    let place = |row: usize| {
-        let (head, side, pair) = (row / (2 * half), row / half % 2, row % half);
-        head * 2 * half + 2 * pair + side
-    };
-    stored.gather(rows.map(place).collect())
+    stored.gather(rows.map(|row| turn.place(job.rows, row)).collect())
 }
 
 /// The weights of these rows.

@@ -1,31 +1,69 @@
-//! The safetensors files of the output, written one after the other.
+//! The weight files of the output, written one after the other.
 
 use crate::Result;
 use crate::file::{self, Hashed, Output};
 use crate::journal::Done;
+use crate::layout::Layout;
 use crate::measure::Distance;
 use crate::output::write_error;
-use kiln_formats::safetensors::{Declared, Writer, plan_shards, shard_name};
+use kiln_formats::npz;
+use kiln_formats::safetensors::{self, Declared, plan_shards};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// A file that is being written.
+enum Current {
+    Safetensors(safetensors::Writer<Output>),
+    Npz(npz::Writer<Output>),
+}
+
+impl Current {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> kiln_formats::Result<()> {
+        match self {
+            Current::Safetensors(writer) => writer.write(name, bytes),
+            Current::Npz(writer) => writer.write(name, bytes),
+        }
+    }
+
+    fn output(&mut self) -> &mut Output {
+        match self {
+            Current::Safetensors(writer) => writer.output(),
+            Current::Npz(writer) => writer.output(),
+        }
+    }
+
+    fn finish(self) -> kiln_formats::Result<Output> {
+        match self {
+            Current::Safetensors(writer) => writer.finish(),
+            Current::Npz(writer) => writer.finish(),
+        }
+    }
+}
 
 /// The shards, each opened when its first tensor comes.
 pub(crate) struct Shards<'a> {
     into: &'a Path,
+    layout: Layout,
     tensors: &'a [Declared],
     /// Which of the tensors lie in each.
     ranges: Vec<Range<usize>>,
-    current: Option<Writer<Output>>,
+    current: Option<Current>,
     /// Those that are complete.
     complete: Vec<Hashed>,
 }
 
 impl<'a> Shards<'a> {
     /// Shards of at most `limit` bytes, unless a tensor is longer.
-    pub(crate) fn new(into: &'a Path, tensors: &'a [Declared], limit: usize) -> Shards<'a> {
+    pub(crate) fn new(
+        into: &'a Path,
+        layout: Layout,
+        tensors: &'a [Declared],
+        limit: usize,
+    ) -> Shards<'a> {
         let sizes: Vec<usize> = tensors.iter().map(|d| d.bytes().unwrap_or(0)).collect();
         Shards {
             into,
+            layout,
             tensors,
             ranges: plan_shards(&sizes, limit),
             current: None,
@@ -43,7 +81,7 @@ impl<'a> Shards<'a> {
     }
 
     fn name(&self, shard: usize) -> String {
-        shard_name(shard, self.ranges.len())
+        self.layout.file(shard, self.ranges.len())
     }
 
     fn path(&self, shard: usize) -> PathBuf {
@@ -53,7 +91,11 @@ impl<'a> Shards<'a> {
     /// Goes on where an earlier run stopped. Says how many of the tensors that `done` tells of are
     /// there, byte for byte; what comes after them is written again.
     pub(crate) fn resume(&mut self, done: &[Done]) -> Result<usize> {
-        let good = self.good(done)?;
+        let good = match self.layout {
+            Layout::Mlx => self.good(done)?,
+            // The directory at the end of a zip file has a checksum of every entry.
+            Layout::Npz => 0,
+        };
         let Some(last) = good.checked_sub(1).and_then(|last| done.get(last)) else {
             return Ok(0);
         };
@@ -76,7 +118,8 @@ impl<'a> Shards<'a> {
             return Ok(0);
         };
         let tensors = &self.tensors[self.ranges[last.shard].clone()];
-        self.current = Some(Writer::resume(output, &path, tensors, last.end)?);
+        let writer = safetensors::Writer::resume(output, &path, tensors, last.end)?;
+        self.current = Some(Current::Safetensors(writer));
         Ok(good)
     }
 
@@ -131,7 +174,13 @@ impl<'a> Shards<'a> {
         if let Some(range) = self.ranges.get(shard) {
             let path = self.path(shard);
             let tensors = &self.tensors[range.clone()];
-            self.current = Some(Writer::new(Output::create(&path)?, &path, tensors)?);
+            let output = Output::create(&path)?;
+            self.current = Some(match self.layout {
+                Layout::Mlx => {
+                    Current::Safetensors(safetensors::Writer::new(output, &path, tensors)?)
+                }
+                Layout::Npz => Current::Npz(npz::Writer::new(output, &path, tensors)?),
+            });
         }
         Ok(())
     }

@@ -2,16 +2,14 @@
 
 use crate::plan::{Job, Plan};
 use crate::write::{Progress, Tell};
-use crate::{Error, Open, Options, Result, rows};
+use crate::{Error, Open, Options, Result, load};
 use kiln_array::Device;
-use kiln_formats::{Checkpoint, File, Tensor};
+use kiln_formats::Checkpoint;
 use kiln_model::{Config, Piece, Streamed};
 use kiln_tokenizer::Tokenizer;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 
 /// More tokens of a text are left out.
 const TOKENS: usize = 1024;
@@ -62,7 +60,7 @@ pub(crate) fn verify(
     let made = crate::plan(written, &options, open, &mut quiet)?;
     let tokenizer = Tokenizer::from_directory(written)?;
     let mut ids = tokenizer.encode(&how.text, true)?;
-    let config = config(&made)?;
+    let config = load::config(&made)?;
     let most = TOKENS.min(config.context);
     let cut = ids.len() > most;
     ids.truncate(most);
@@ -111,13 +109,8 @@ struct Told<'a> {
     total: u64,
 }
 
-fn config(plan: &Plan) -> Result<Config> {
-    let text = serde_json::Value::Object(plan.config.clone()).to_string();
-    Ok(Config::parse(&plan.path.join("config.json"), &text).map_err(Box::new)?)
-}
-
 fn streamed(plan: &Plan, ids: &[u32], device: &Device, told: &mut Told<'_>) -> Result<Streamed> {
-    let config = config(plan)?;
+    let config = load::config(plan)?;
     let names = config.clone();
     let mut weights = |piece| tensors(plan, &names, piece, told).map_err(Stopped);
     Streamed::new(config, ids, device, &mut weights).map_err(|Stopped(error)| error)
@@ -134,45 +127,19 @@ impl From<kiln_model::Error> for Stopped {
 
 /// The tensors of a piece as a conversion without options writes them, in memory.
 fn tensors(plan: &Plan, config: &Config, piece: Piece, told: &mut Told<'_>) -> Result<Checkpoint> {
-    let (mut files, mut tensors) = (Vec::new(), Vec::new());
-    for job in plan
+    let jobs = plan
         .jobs
         .iter()
-        .filter(|job| piece.holds(config, &job.name))
-    {
-        let mut codes = Vec::new();
-        let rest = rows::convert(job, plan.lanes, &mut |bytes| {
-            codes.extend_from_slice(bytes);
-            Ok(())
-        })?;
-        for (declared, bytes) in job
-            .outputs()
-            .into_iter()
-            .zip([codes, rest.scales, rest.biases])
-        {
-            tensors.push(Tensor {
-                name: declared.name,
-                dtype: declared.dtype,
-                shape: declared.shape,
-                strides: None,
-                file: files.len(),
-                range: 0..bytes.len(),
-            });
-            files.push(File::new(&plan.path, Arc::new(bytes)));
-        }
+        .filter(|job| piece.holds(config, &job.name));
+    load::in_memory(plan, jobs, &mut |job| {
         told.done += job.stored_bytes();
         let (tensor, done, total) = (&job.name[..], told.done.min(told.total), told.total);
-        if (told.tell)(&Progress {
+        (told.tell)(&Progress {
             tensor,
             done,
             total,
         })
-        .is_break()
-        {
-            return Err(Error::Interrupted);
-        }
-    }
-    Ok(Checkpoint::new(files, tensors, BTreeMap::new())?)
+    })
 }
 
 #[derive(Default)]

@@ -2,6 +2,7 @@
 
 use crate::file::{Hashed, Output, digest};
 use crate::journal::Done;
+use crate::layout::Layout;
 use crate::measure::Distance;
 use crate::output::{json_text, read_error, write_error};
 use crate::plan::{Job, Plan};
@@ -20,9 +21,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
-
-/// Shards are at most this long, as MLX's.
-const SHARD: usize = 5 << 30;
 
 /// How far a conversion is.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +69,7 @@ pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Resul
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let sources = scope.spawn(|| hash_sources(plan, &stop));
-        let written = write_output(plan, staging, SHARD, tell).and_then(|written| {
+        let written = write_output(plan, staging, plan.layout.limit(), tell).and_then(|written| {
             let (done, total) = (plan.bytes(), plan.bytes());
             while !sources.is_finished() {
                 std::thread::sleep(Duration::from_millis(5));
@@ -113,11 +111,12 @@ fn write_output(
     let (mut files, distances) = write_tensors(plan, staging, limit, tell)?;
     let into = staging.path();
     let sorted: BTreeMap<&String, &Value> = plan.config.iter().collect();
-    files.push(put(
-        into,
-        "config.json",
-        json_text(&json!(sorted)).as_bytes(),
-    )?);
+    let config = match plan.layout {
+        Layout::Mlx => json!(sorted),
+        // In the order of the programs that write it.
+        Layout::Npz => json!(plan.config),
+    };
+    files.push(put(into, "config.json", json_text(&config).as_bytes())?);
     for extra in &plan.files {
         files.push(match extra {
             Extra::Contents(name, contents) => put(into, name, contents)?,
@@ -187,8 +186,8 @@ fn write_tensors(
     tell: Tell<'_>,
 ) -> Result<(Vec<Hashed>, Vec<Distance>)> {
     let into = staging.path().to_owned();
-    let declared: Vec<Declared> = plan.jobs.iter().flat_map(Job::outputs).collect();
-    let mut shards = Shards::new(&into, &declared, limit);
+    let declared: Vec<Declared> = plan.jobs.iter().flat_map(|job| plan.outputs(job)).collect();
+    let mut shards = Shards::new(&into, plan.layout, &declared, limit);
     let map: BTreeMap<String, String> = shards
         .names()
         .map(|(tensor, shard)| (tensor.name.clone(), shard))
@@ -198,10 +197,11 @@ fn write_tensors(
     let total = plan.bytes();
     let mut done = plan.jobs[..resumed].iter().map(Job::bytes).sum::<u64>();
     for job in &plan.jobs[resumed..] {
+        let outputs = plan.outputs(job);
         let mut emit = |name: &str, bytes: &[u8]| {
             shards.write(name, bytes)?;
             done += bytes.len() as u64;
-            let tensor = &job.name;
+            let tensor = name;
             match tell(&Progress {
                 tensor,
                 done,
@@ -211,9 +211,9 @@ fn write_tensors(
                 ControlFlow::Continue(()) => Ok(()),
             }
         };
-        let rest = rows::convert(job, plan.lanes, &mut |bytes| emit(&job.name, bytes))?;
+        let rest = rows::convert(job, plan.lanes, &mut |bytes| emit(&outputs[0].name, bytes))?;
         let planes = [&rest.scales, &rest.biases];
-        for (output, bytes) in job.outputs().iter().skip(1).zip(planes) {
+        for (output, bytes) in outputs.iter().skip(1).zip(planes) {
             emit(&output.name, bytes)?;
         }
         distances.push(rest.distance);
@@ -225,7 +225,9 @@ fn write_tensors(
     let mut files = shards.finish()?;
     let metadata = json!({"total_size": total, "total_parameters": plan.parameters()});
     let index = json!({"metadata": metadata, "weight_map": map});
-    files.push(put(&into, INDEX, json_text(&index).as_bytes())?);
+    if plan.layout == Layout::Mlx {
+        files.push(put(&into, INDEX, json_text(&index).as_bytes())?);
+    }
     Ok((files, distances))
 }
 

@@ -208,6 +208,23 @@ fn equal_checkpoints_and_different_ones_are_told_apart() {
     };
     assert_eq!(errors(&diff), errors(&receipt));
 
+    // The same numbers in another layout.
+    let npz = text(&model.beside("npz"));
+    succeeded(&kiln(&["convert", &path, "--out", &npz, "--format", "npz"]));
+    let output = kiln(&["diff", &path, &npz]);
+    assert_eq!(output.status.code(), Some(7));
+    assert!(
+        stdout(&output).contains("0 of 20 tensors differ"),
+        "{}",
+        stdout(&output)
+    );
+    let answer = |model: &str| {
+        let prompt = ["-p", "hello", "-m", "12", "--ignore-eos", "--json"];
+        let output = kiln(&[&["run", "--model", model], &prompt[..]].concat());
+        crate::process::json(&output)["token_ids"].clone()
+    };
+    assert_eq!(answer(&npz), answer(&path));
+
     let output = kiln(&["diff", &four, &eight]);
     assert_eq!(output.status.code(), Some(7));
     failed(

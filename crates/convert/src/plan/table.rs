@@ -1,6 +1,7 @@
 //! A plan as people and programs read it.
 
 use crate::plan::{Job, Plan};
+use kiln_formats::safetensors::Declared;
 use serde::Serialize;
 
 /// What becomes of one tensor of the source.
@@ -49,7 +50,7 @@ impl Plan {
             source: job.source.name.clone(),
             source_dtype: job.stored_as(),
             source_shape: job.source.shape.clone(),
-            name: job.name.clone(),
+            name: self.layout.name(&job.name),
             shape: job.shape.clone(),
             kind,
             bits: format.map(|format| format.bits()),
@@ -58,6 +59,15 @@ impl Plan {
             bytes: job.bytes(),
             measured: job.measured.as_ref().map(|measured| measured.to_vec()),
         }
+    }
+
+    /// The tensors that are written for a job, under the names of the layout.
+    pub(crate) fn outputs(&self, job: &Job) -> Vec<Declared> {
+        let mut outputs = job.outputs();
+        for output in &mut outputs {
+            output.name = self.layout.name(&output.name);
+        }
+        outputs
     }
 
     /// Weights of the model.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::blocks::Lanes;
 use crate::file::failing;
+use crate::layout::Layout;
 use crate::plan::Action;
 use crate::{Options, convert};
 use kiln_formats::safetensors::{Writer, shard_name};
@@ -51,7 +52,7 @@ fn copying(directory: &Path) -> Plan {
         shape: tensor.shape.clone(),
         rows: 1,
         k: tensor.shape[0],
-        heads: None,
+        turn: None,
         action: Action::Copy,
         rule: None,
         measured: None,
@@ -65,6 +66,7 @@ fn copying(directory: &Path) -> Plan {
         notes: Vec::new(),
         sources: vec![source],
         lanes: Lanes::within(&[], None).unwrap(),
+        layout: Layout::Mlx,
     }
 }
 

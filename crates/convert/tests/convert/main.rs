@@ -5,6 +5,7 @@ mod damage;
 mod directory;
 mod gguf;
 mod made;
+mod npz;
 mod output;
 mod packed;
 mod refusals;
