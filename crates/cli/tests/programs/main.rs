@@ -18,5 +18,7 @@ mod inspect;
 mod no_gpu;
 mod process;
 mod profile;
+mod receipt;
 mod refusals;
+mod resume;
 mod run;
