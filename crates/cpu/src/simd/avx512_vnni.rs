@@ -144,7 +144,8 @@ fn row<const BITS: usize, const CODES: usize>(rows: &Rows<'_>, w: Weights<'_>) -
     let mut sum = _mm512_setzero_ps();
     for first in (0..rows.groups).step_by(GROUPS) {
         let end = (first + GROUPS).min(rows.groups);
-        let [scales, biases] = [w.scales, w.biases].map(|all| &all[first * bytes..end * bytes]);
+        let scales = &w.scales[first * bytes..end * bytes];
+        let biases = &w.biases[first * bytes..end * bytes];
         fetch_ahead(scales, AHEAD / 2);
         fetch_ahead(biases, AHEAD / 2);
         let scales = up_to_sixteen(rows.format, scales);
