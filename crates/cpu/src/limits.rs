@@ -146,7 +146,7 @@ const LOOPS: [Products; 5] = [
     },
     Products {
         name: "f32",
-        sets: &["avx512", "avx512bf16"],
+        sets: &["avx512", "avx512vnni", "avx512bf16", "amx"],
         available: || is_x86_feature_detected!("avx512f"),
         // SAFETY: `available` is asked before.
         run: |rounds| unsafe { x86::avx512(rounds) },
@@ -154,7 +154,7 @@ const LOOPS: [Products; 5] = [
     },
     Products {
         name: "bf16",
-        sets: &["avx512bf16"],
+        sets: &["avx512bf16", "amx"],
         available: || is_x86_feature_detected!("avx512bf16"),
         // SAFETY: `available` is asked before.
         run: |rounds| unsafe { x86::bf16(rounds) },
@@ -162,7 +162,7 @@ const LOOPS: [Products; 5] = [
     },
     Products {
         name: "int8",
-        sets: &["avx512", "avx512bf16"],
+        sets: &["avx512", "avx512vnni", "avx512bf16", "amx"],
         available: || is_x86_feature_detected!("avx512vnni"),
         // SAFETY: `available` is asked before.
         run: |rounds| unsafe { x86::int8(rounds) },

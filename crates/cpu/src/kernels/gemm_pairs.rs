@@ -163,10 +163,17 @@ impl Products for Halves {
                 let bytes = block.start * bits / 8..(block.start + block.depth) * bits / 8;
                 self.pairs.codes(bits, &row.data[bytes], out);
                 let groups = Halves::inside(format, block.start, block.depth);
-                for (number, group) in groups.enumerate() {
-                    let at = (number * block.panels + panel) * columns + column;
-                    room.scales[at] = format.scale(row.scales, group);
-                    room.biases[at] = format.scale(row.biases, group);
+                let planes = [(row.scales, room.scales), (row.biases, room.biases)];
+                for (plane, out) in planes {
+                    let bytes =
+                        groups.start * format.scale_bytes()..groups.end * format.scale_bytes();
+                    let mut wide = [0.0; DEPTH / PIECE];
+                    let wide = &mut wide[..groups.len()];
+                    self.isa.widen(format.dequantised(), &plane[bytes], wide);
+                    let out = out[panel * columns + column..].iter_mut();
+                    for (out, value) in out.step_by(block.panels * columns).zip(wide) {
+                        *out = *value;
+                    }
                 }
             }
             (None, DType::BF16) => {

@@ -31,9 +31,40 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// Codes as bytes by a bit deposit, then as floats, which are cut to bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c,bmi2")]
 pub(super) fn codes(bits: usize, bytes: &[u8], out: &mut [u16]) {
+    if bits == 4 {
+        return nibbles(bytes, out);
+    }
+    deposited(bits, bytes, out);
+}
+
+/// Codes of four bits as bytes by shifting copies of them apart, then by a table.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c,bmi2")]
+fn nibbles(bytes: &[u8], out: &mut [u16]) {
+    let values: [u16; 32] =
+        std::array::from_fn(|i| ((i % 16) as f32).to_bits().wrapping_shr(16) as u16);
+    // SAFETY: 64 bytes.
+    let table = unsafe { _mm512_loadu_si512(values.as_ptr().cast()) };
+    let (blocks, _) = bytes.as_chunks::<16>();
+    let (out, _) = out.as_chunks_mut::<32>();
+    for i in 0..out.len().min(blocks.len()) {
+        // SAFETY: sixteen bytes.
+        let packed = unsafe { _mm_loadu_si128(blocks[i].as_ptr().cast()) };
+        let wide = _mm256_cvtepu8_epi16(packed);
+        let apart = _mm256_or_si256(wide, _mm256_slli_epi16::<4>(wide));
+        let apart = _mm256_and_si256(apart, _mm256_set1_epi8(15));
+        let halves = _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(apart), table);
+        // SAFETY: room for 32 halves.
+        unsafe { _mm512_storeu_si512(out[i].as_mut_ptr().cast(), halves) };
+    }
+}
+
+/// Codes as bytes by a bit deposit, then as floats, which are cut to bf16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c,bmi2")]
+fn deposited(bits: usize, bytes: &[u8], out: &mut [u16]) {
     let mask = u64::from_le_bytes([((1u32 << bits) - 1) as u8; 8]);
     let (out, _) = out.as_chunks_mut::<32>();
     for i in 0..out.len() {
