@@ -10,13 +10,12 @@ use std::ops::Range;
 
 /// Inputs of a panel: a multiple of every group size.
 pub(super) const DEPTH: usize = 256;
-/// Weight rows of a unit.
-const ROWS: usize = 64;
+/// Weight rows of a unit: what is read of the vectors serves all of them.
+const ROWS: usize = 256;
 /// Tokens of a unit.
 const TOKENS: usize = 512;
-/// Units that a matmul should have, so that threads end together; blocks of fewer rows are less
-/// efficient.
-const ENOUGH: usize = 24;
+/// Units that a matmul should have, so that threads end together.
+const ENOUGH: usize = 12;
 
 /// Which part of the weights panels are made of.
 #[derive(Clone, Copy)]
@@ -125,13 +124,17 @@ impl<P: Products> Gemm<P> {
         slot: u32,
     ) -> Gemm<P> {
         let columns = products.tile().1;
-        let units = sizes.batch * sizes.n.div_ceil(ROWS) * sizes.t.div_ceil(TOKENS);
+        let units = |rows| sizes.batch * sizes.n.div_ceil(rows) * sizes.t.div_ceil(TOKENS);
+        let mut rows = ROWS;
+        while rows > columns && units(rows) < ENOUGH {
+            rows /= 2;
+        }
         Gemm {
             sizes,
             weights,
             finish,
             slot,
-            rows: if units < ENOUGH { columns } else { ROWS },
+            rows,
             products,
         }
     }
