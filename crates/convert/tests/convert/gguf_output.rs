@@ -125,7 +125,7 @@ fn blocks_are_kept_and_measured() {
                     assert_eq!(found.dtype, Type::Gguf(block));
                     // Weights from -1 to 1 in 16 or 255 steps.
                     let least = if block == BlockType::Q8_0 {
-                        0.001
+                        0.002
                     } else {
                         0.03
                     };
