@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
 use kiln::convert::{Error, Layout, Options, Quantise, Recipe, Report, Rule, Verify};
-use kiln::formats::{self, Unusable};
+use kiln::formats::{self, BlockType, Unusable};
 use kiln_array::Mode;
 use serde_json::{Map, json};
 use std::ops::ControlFlow;
@@ -89,9 +89,14 @@ pub(crate) struct Convert {
     #[arg(long, value_enum)]
     dtype: Option<Float>,
 
-    /// How the output is laid out: mlx, or npz as MLX's example programs write and read it
+    /// How the output is laid out: mlx, npz as MLX's example programs write and read it, or a GGUF
+    /// file for llama.cpp
     #[arg(long, value_enum, default_value_t = Format::Mlx)]
     format: Format,
+
+    /// With --format gguf: quantise all matrices; --dtype float16 or bfloat16 for floats
+    #[arg(long, value_enum)]
+    gguf_type: Option<Blocks>,
 
     /// Replace the output directory if it exists
     #[arg(long)]
@@ -156,6 +161,17 @@ enum QuantiseMode {
 enum Format {
     Mlx,
     Npz,
+    Gguf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Blocks {
+    #[value(name = "q4_0")]
+    Q4_0,
+    #[value(name = "q4_1")]
+    Q4_1,
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -208,7 +224,13 @@ impl Convert {
             layout: match self.format {
                 Format::Mlx => Layout::Mlx,
                 Format::Npz => Layout::Npz,
+                Format::Gguf => Layout::Gguf,
             },
+            blocks: self.gguf_type.map(|blocks| match blocks {
+                Blocks::Q4_0 => BlockType::Q4_0,
+                Blocks::Q4_1 => BlockType::Q4_1,
+                Blocks::Q8_0 => BlockType::Q8_0,
+            }),
             force: self.force,
             resume: self.resume,
             max_memory: self.max_memory,

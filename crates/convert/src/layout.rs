@@ -12,6 +12,8 @@ pub enum Layout {
     Mlx,
     /// That of MLX's example programs: npz with Meta's names, rows and settings.
     Npz,
+    /// A GGUF file, with llama.cpp's names and rows.
+    Gguf,
 }
 
 impl Layout {
@@ -20,12 +22,13 @@ impl Layout {
         match self {
             Layout::Mlx => name.to_owned(),
             Layout::Npz => names::META.of(name),
+            Layout::Gguf => names::GGUF.of(name),
         }
     }
 
     /// Whether the rows of q and k that are turned together are neighbours.
     pub(crate) fn has_pairs(self) -> bool {
-        self == Layout::Npz
+        self != Layout::Mlx
     }
 
     /// Bytes of a file, at most, unless a tensor is longer.
@@ -33,6 +36,7 @@ impl Layout {
         match self {
             Layout::Mlx => 5 << 30,
             Layout::Npz => 15 << 30,
+            Layout::Gguf => usize::MAX,
         }
     }
 
@@ -40,6 +44,7 @@ impl Layout {
     pub(crate) fn file(self, index: usize, count: usize) -> String {
         match (self, count) {
             (Layout::Mlx, _) => kiln_formats::safetensors::shard_name(index, count),
+            (Layout::Gguf, _) => "model.gguf".into(),
             (Layout::Npz, 1) => "weights.npz".into(),
             (Layout::Npz, _) => format!("weights.{index:02}.npz"),
         }

@@ -34,6 +34,7 @@ mod layout;
 mod load;
 mod measure;
 mod meta;
+mod metadata;
 mod names;
 mod options;
 mod output;

@@ -3,6 +3,7 @@
 use crate::rules::{Origin, Target};
 use crate::{Error, Layout, Recipe, Result, Rule, Verify};
 use kiln_array::{DType, Format, Mode};
+use kiln_formats::BlockType;
 
 /// What a conversion is asked to do. The default changes no value.
 #[derive(Clone, Default, Debug)]
@@ -26,6 +27,8 @@ pub struct Options {
     pub dtype: Option<DType>,
     /// How the output is laid out.
     pub layout: Layout,
+    /// In a GGUF file: the blocks that matrices are stored in, where no rule names a float type.
+    pub blocks: Option<BlockType>,
     /// Replace a destination that exists.
     pub force: bool,
     /// Go on with what an earlier run has left, and leave what is done when this one fails or is
@@ -68,6 +71,14 @@ impl Options {
             (
                 target && other_mode,
                 "a target is reached with affine formats and no other mode",
+            ),
+            (
+                self.layout == Layout::Gguf && quantise,
+                "a GGUF file has blocks of its own: give --gguf-type",
+            ),
+            (
+                self.layout != Layout::Gguf && self.blocks.is_some(),
+                "--gguf-type goes with --format gguf",
             ),
             (
                 target && has(&|quantise| quantise.bits.is_some()),

@@ -19,11 +19,11 @@ use crate::rules::Rule;
 use crate::source::{Extra, Model};
 use crate::stored::Stored;
 use crate::write::Progress;
-use crate::{Options, Result, receipt};
+use crate::{Options, Result, metadata, receipt};
 use decide::exact_bits;
 use kiln_array::{DType, Format, Scales};
-use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
+use kiln_formats::{BlockType, Type};
 use names::tensors;
 use packed::Packed;
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +106,8 @@ pub(crate) enum Action {
     Repack(Format),
     /// Codes stay; scales and biases are those of this format, rounded once where it has others.
     Keep(Format),
+    /// Elements become blocks of a GGUF file.
+    Block(BlockType),
     /// Elements are rounded to the dtype, and quantised from that.
     Quantise(Format, DType),
 }
@@ -116,7 +118,7 @@ impl Action {
             Action::Repack(format) | Action::Keep(format) | Action::Quantise(format, _) => {
                 Some(format)
             }
-            Action::Copy | Action::Cast(_) => None,
+            Action::Copy | Action::Cast(_) | Action::Block(_) => None,
         }
     }
 }
@@ -154,6 +156,7 @@ impl Job {
         let Some(format) = self.action.format() else {
             let dtype = match self.action {
                 Action::Cast(dtype) => stored(dtype),
+                Action::Block(block) => Type::Gguf(block),
                 _ => self.source.dtype,
             };
             return vec![declared(self.name.clone(), dtype, self.shape.clone())];
@@ -256,8 +259,12 @@ pub(crate) fn plan(
     model.notes.extend(notes);
     let dtype = options.dtype.or(model.dtype);
     configured::complete(&mut model.config, &jobs, &rules, options, dtype);
-    if layout == Layout::Npz {
-        model.config = npz::config(&model.config_path, &model.config, &llama, &jobs)?;
+    match layout {
+        Layout::Mlx => {}
+        Layout::Npz => {
+            model.config = npz::config(&model.config_path, &model.config, &llama, &jobs)?;
+        }
+        Layout::Gguf => metadata::check(&model.config_path, &model.config)?,
     }
     let Model {
         path,
@@ -295,6 +302,12 @@ fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
                 if element(job.source.dtype) != Some(dtype) =>
             {
                 format!("rounded to {}", dtype_name(dtype))
+            }
+            Action::Block(block) if quantised => {
+                format!(
+                    "requantised to {}, from the numbers they stand for",
+                    Type::Gguf(block)
+                )
             }
             Action::Keep(format) if kept != Some(format) => {
                 format!(

@@ -181,6 +181,20 @@ fn convert_rows(
             let after = all_rounded(before.clone(), dtype)?;
             Ok((plain(bytes), row_sums(job.k, &before, &after)))
         }
+        Action::Block(block) => {
+            let before = values(job, planes, rows.clone())?;
+            finite(&before, job.k, rows.start)?;
+            let (mut codes, mut after) = (Vec::new(), vec![0.0; before.len()]);
+            let fits = kiln_formats::gguf::quantise(block, &before, &mut codes)
+                && dequantise(Type::Gguf(block), &codes, &mut after);
+            if !fits {
+                let most = before
+                    .iter()
+                    .fold(0.0f32, |most, value| most.max(value.abs()));
+                return Err(Fault::TooLarge(most, DType::F16));
+            }
+            Ok((plain(codes), row_sums(job.k, &before, &after)))
+        }
         Action::Repack(format) => {
             let stored = stored_rows(job, planes, rows)?;
             let made = repack(job.source.dtype, &stored)?;
@@ -212,6 +226,18 @@ fn convert_rows(
             Ok((made, sums))
         }
     }
+}
+
+/// Only finite weights have a scale.
+fn finite(values: &[f32], k: usize, start: usize) -> Attempt<()> {
+    let Some(at) = values.iter().position(|value| !value.is_finite()) else {
+        return Ok(());
+    };
+    Err(Fault::Quantise(QuantiseError::NotFinite {
+        row: start + at / k,
+        column: at % k,
+        value: values[at],
+    }))
 }
 
 fn row_sums(k: usize, before: &[f32], after: &[f32]) -> Vec<Sums> {

@@ -6,8 +6,8 @@ use crate::journal::Done;
 use crate::layout::Layout;
 use crate::measure::Distance;
 use crate::output::write_error;
-use kiln_formats::npz;
 use kiln_formats::safetensors::{self, Declared, plan_shards};
+use kiln_formats::{gguf, npz};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 enum Current {
     Safetensors(safetensors::Writer<Output>),
     Npz(npz::Writer<Output>),
+    Gguf(gguf::Writer<Output>),
 }
 
 impl Current {
@@ -22,6 +23,7 @@ impl Current {
         match self {
             Current::Safetensors(writer) => writer.write(name, bytes),
             Current::Npz(writer) => writer.write(name, bytes),
+            Current::Gguf(writer) => writer.write(name, bytes),
         }
     }
 
@@ -29,6 +31,7 @@ impl Current {
         match self {
             Current::Safetensors(writer) => writer.output(),
             Current::Npz(writer) => writer.output(),
+            Current::Gguf(writer) => writer.output(),
         }
     }
 
@@ -36,6 +39,7 @@ impl Current {
         match self {
             Current::Safetensors(writer) => writer.finish(),
             Current::Npz(writer) => writer.finish(),
+            Current::Gguf(writer) => writer.finish(),
         }
     }
 }
@@ -44,6 +48,8 @@ impl Current {
 pub(crate) struct Shards<'a> {
     into: &'a Path,
     layout: Layout,
+    /// What a GGUF file begins with.
+    metadata: Vec<(String, gguf::Entry)>,
     tensors: &'a [Declared],
     /// Which of the tensors lie in each.
     ranges: Vec<Range<usize>>,
@@ -57,6 +63,7 @@ impl<'a> Shards<'a> {
     pub(crate) fn new(
         into: &'a Path,
         layout: Layout,
+        metadata: Vec<(String, gguf::Entry)>,
         tensors: &'a [Declared],
         limit: usize,
     ) -> Shards<'a> {
@@ -64,6 +71,7 @@ impl<'a> Shards<'a> {
         Shards {
             into,
             layout,
+            metadata,
             tensors,
             ranges: plan_shards(&sizes, limit),
             current: None,
@@ -95,6 +103,8 @@ impl<'a> Shards<'a> {
             Layout::Mlx => self.good(done)?,
             // The directory at the end of a zip file has a checksum of every entry.
             Layout::Npz => 0,
+            // Gaps between tensors are not counted in its journal.
+            Layout::Gguf => 0,
         };
         let Some(last) = good.checked_sub(1).and_then(|last| done.get(last)) else {
             return Ok(0);
@@ -180,6 +190,10 @@ impl<'a> Shards<'a> {
                     Current::Safetensors(safetensors::Writer::new(output, &path, tensors)?)
                 }
                 Layout::Npz => Current::Npz(npz::Writer::new(output, &path, tensors)?),
+                Layout::Gguf => {
+                    let metadata = &self.metadata;
+                    Current::Gguf(gguf::Writer::new(output, &path, metadata, tensors)?)
+                }
             });
         }
         Ok(())

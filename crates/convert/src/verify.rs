@@ -1,5 +1,6 @@
 //! What a converted model makes of a text, compared with what its source makes of it.
 
+use crate::layout::Layout;
 use crate::plan::{Job, Plan};
 use crate::write::{Progress, Tell};
 use crate::{Error, Open, Options, Result, load};
@@ -57,7 +58,11 @@ pub(crate) fn verify(
     let mut quiet = |_: &Progress<'_>| ControlFlow::Continue(());
     let options = Options::default();
     let source = crate::plan(&plan.path, &options, open, &mut quiet)?;
-    let made = crate::plan(written, &options, open, &mut quiet)?;
+    let weights = match plan.layout {
+        Layout::Gguf => written.join(plan.layout.file(0, 1)),
+        _ => written.to_owned(),
+    };
+    let made = crate::plan(&weights, &options, open, &mut quiet)?;
     let tokenizer = Tokenizer::from_directory(written)?;
     let mut ids = tokenizer.encode(&how.text, true)?;
     let config = load::config(&made)?;

@@ -11,7 +11,7 @@ use crate::shards::Shards;
 use crate::source::Extra;
 use crate::staging::Staging;
 use crate::verify::Verified;
-use crate::{Error, Result, card, rows};
+use crate::{Error, Result, card, metadata, rows};
 use kiln_formats::safetensors::{Declared, INDEX};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -108,11 +108,13 @@ fn write_output(
     limit: usize,
     tell: Tell<'_>,
 ) -> Result<(Vec<Hashed>, Vec<Distance>)> {
-    let (mut files, distances) = write_tensors(plan, staging, limit, tell)?;
-    let into = staging.path();
+    // Weights last: a GGUF file begins with what the tokenizer's files say.
+    let into = staging.path().to_owned();
+    let into = &into;
+    let mut files = Vec::new();
     let sorted: BTreeMap<&String, &Value> = plan.config.iter().collect();
     let config = match plan.layout {
-        Layout::Mlx => json!(sorted),
+        Layout::Mlx | Layout::Gguf => json!(sorted),
         // In the order of the programs that write it.
         Layout::Npz => json!(plan.config),
     };
@@ -123,6 +125,8 @@ fn write_output(
             Extra::Copy(from) => copy(from, into)?,
         });
     }
+    let (weights, distances) = write_tensors(plan, staging, limit, tell)?;
+    files.extend(weights);
     Ok((files, distances))
 }
 
@@ -187,7 +191,11 @@ fn write_tensors(
 ) -> Result<(Vec<Hashed>, Vec<Distance>)> {
     let into = staging.path().to_owned();
     let declared: Vec<Declared> = plan.jobs.iter().flat_map(|job| plan.outputs(job)).collect();
-    let mut shards = Shards::new(&into, plan.layout, &declared, limit);
+    let metadata = match plan.layout {
+        Layout::Gguf => metadata::metadata(&plan.path, &plan.name(), &plan.config, &into)?,
+        _ => Vec::new(),
+    };
+    let mut shards = Shards::new(&into, plan.layout, metadata, &declared, limit);
     let map: BTreeMap<String, String> = shards
         .names()
         .map(|(tensor, shard)| (tensor.name.clone(), shard))

@@ -7,9 +7,13 @@
 mod blocks;
 mod cursor;
 mod metadata;
+mod pack;
+mod writer;
 
 pub use blocks::{dequantise, is_readable};
 pub use metadata::{Array, Metadata, Strings, Value};
+pub use pack::quantise;
+pub use writer::{Entry, Writer};
 
 use crate::{Checkpoint, Error, File, Result, Source, Tensor, Type, sniff};
 use cursor::Cursor;

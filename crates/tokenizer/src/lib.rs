@@ -24,6 +24,7 @@ mod bytes;
 mod chat;
 mod detokenizer;
 mod error;
+mod export;
 mod gguf;
 mod json;
 mod pretokenizer;

@@ -64,6 +64,17 @@ impl PreTokenizer {
         KNOWN.iter().find(|known| known.names.contains(&name))
     }
 
+    /// The name of the one that a `tokenizer.json` has.
+    pub(crate) fn of(json: &Value) -> Option<&'static str> {
+        let same = |known: &&PreTokenizer| {
+            let ignores = json["model"]["ignore_merges"].as_bool().unwrap_or(false);
+            known.json() == json["pre_tokenizer"]
+                && known.normalizer() == json["normalizer"]
+                && known.ignore_merges == ignores
+        };
+        KNOWN.iter().find(same)?.names.first().copied()
+    }
+
     /// The part `normalizer` of a `tokenizer.json`.
     pub(crate) fn normalizer(&self) -> Value {
         if self.nfc {

@@ -1,6 +1,7 @@
 //! Which rule decides on a tensor, and what happens to it then.
 
 use crate::config::Expected;
+use crate::layout::Layout;
 use crate::plan::configured::alike;
 use crate::plan::packed::{self, Packed};
 use crate::plan::{Action, Job, element, layer};
@@ -128,8 +129,45 @@ impl Planner<'_> {
             .unwrap_or(DType::F16)
     }
 
+    /// What happens in a GGUF file. Its programs expect vectors in f32.
+    fn block_action(&self, job: &Job, own: DType) -> Result<Action> {
+        if job.shape.len() != 2 {
+            return Ok(as_floats(job, DType::F32));
+        }
+        let rule = job.rule.and_then(|rule| self.rules.get(rule));
+        let wanted = match rule.map(|rule| (rule, rule.target)) {
+            Some((rule, Target::Quantised(_))) => {
+                let why = "a GGUF file has no such layers; give --gguf-type, or a float type";
+                return Err(wrong(&rule.to_string(), why));
+            }
+            Some((_, Target::Float(dtype))) => {
+                return Ok(as_floats(job, dtype.unwrap_or(own)));
+            }
+            None => self.options.blocks,
+        };
+        let exact = exact_bits(job.source.dtype).is_some() && job.packed.is_none();
+        match wanted {
+            Some(block) if job.packed.is_none() && job.source.dtype == Type::Gguf(block) => {
+                Ok(Action::Copy)
+            }
+            Some(_) if !job.k.is_multiple_of(32) => Err(Error::Group {
+                path: self.model.path.clone(),
+                tensor: job.name.clone(),
+                group: 32,
+                k: job.k,
+                rule: "--gguf-type".into(),
+            }),
+            Some(block) => Ok(Action::Block(block)),
+            None if exact && self.options.dtype.is_none() => Ok(Action::Copy),
+            None => Ok(as_floats(job, own)),
+        }
+    }
+
     fn action(&self, job: &Job) -> Result<Action> {
         let own = self.dtype(job);
+        if self.options.layout == Layout::Gguf {
+            return self.block_action(job, own);
+        }
         let target = job
             .rule
             .and_then(|rule| self.rules.get(rule))

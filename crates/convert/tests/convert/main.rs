@@ -4,6 +4,7 @@
 mod damage;
 mod directory;
 mod gguf;
+mod gguf_output;
 mod made;
 mod npz;
 mod output;
