@@ -48,6 +48,18 @@ fn product(x: &[f64], w: &[(f64, f64)], [t, n, k]: [usize; 3]) -> Vec<Span> {
     (0..t * n).map(element).collect()
 }
 
+/// What each element of such a product may lack because processors that multiply bf16 take subnormal
+/// numbers as zero: parts of elements (of a float there are up to three), weights, and sums. A
+/// weight is given by what a vector's number is multiplied with.
+fn flushed(x: &[f64], w: &[f64], [t, n, k]: [usize; 3]) -> Vec<f64> {
+    let element = |i: usize| {
+        let terms = (0..k).map(|j| (x[i / n * k + j].abs(), w[i % n * k + j].abs()));
+        let lost = |(x, w): (f64, f64)| 3.0 * w + x + 2.0;
+        terms.map(lost).filter(|lost| lost.is_finite()).sum::<f64>() * f64::from(f32::MIN_POSITIVE)
+    };
+    (0..t * n).map(element).collect()
+}
+
 fn sized(values: Vec<f64>) -> Vec<(f64, f64)> {
     values
         .into_iter()
@@ -107,8 +119,10 @@ impl Case for Matmul {
             return Expected::nothing();
         };
         let n = self.w.shape[self.w.shape.len() - 2];
-        let (x, w) = (self.x.to_vec(), sized(self.w.to_vec()));
+        let (x, plain) = (self.x.to_vec(), self.w.to_vec());
+        let w = sized(plain.clone());
         let count: usize = batch.iter().product();
+        let halves = self.w.dtype == DType::BF16;
         let mut elements = Vec::new();
         for i in 0..count {
             let own = if self.w.shape.len() > 2 {
@@ -116,11 +130,16 @@ impl Case for Matmul {
             } else {
                 0..n * k
             };
-            elements.extend(product(
-                &x[i * t * k..(i + 1) * t * k],
-                &w[own],
-                [*t, n, *k],
-            ));
+            let x = &x[i * t * k..(i + 1) * t * k];
+            let products = product(x, &w[own.clone()], [*t, n, *k]);
+            if !halves {
+                elements.extend(products);
+                continue;
+            }
+            let flushed = flushed(x, &plain[own], [*t, n, *k]);
+            let spans = products.into_iter().zip(flushed);
+            // An infinity may have met a number that was taken as zero.
+            elements.extend(spans.map(|(span, lost)| span.loose().within(lost)));
         }
         let shape = [batch, &[*t, n]].concat();
         Expected::near(join(self.x.dtype, self.w.dtype), &shape, elements)
@@ -191,26 +210,40 @@ impl Case for MatmulQuantised {
             &weights(&self.w, self.cut),
             [t, n, self.w.k],
         );
-        let flushed = self.flushed();
+        let x = self.x.to_vec();
+        let weights = &self.w.weights()[self.cut * self.w.k..];
+        let met: Vec<f64> = weights
+            .iter()
+            .map(|w| w.scale.abs() * (w.code.abs() + 2.0))
+            .collect();
+        let flushed = flushed(&x, &met, [t, n, self.w.k]);
+        let units = self.units(&x, weights);
         // Kernels may add up codes before they scale them: then infinities meet zeros elsewhere.
-        let loose = |(i, span): (usize, Span)| span.loose().within(flushed[i % n.max(1)]);
+        let loose = |(i, span): (usize, Span)| span.loose().within(flushed[i] + units[i]);
         let elements = elements.into_iter().enumerate().map(loose).collect();
         Expected::near(result(self.w.format, self.x.dtype), &[t, n], elements)
     }
 }
 
 impl MatmulQuantised {
-    /// What each output may lack because the processors' products of bf16 take subnormal elements,
-    /// products of codes and sums as zero.
-    fn flushed(&self) -> Vec<f64> {
-        let weights = self.w.weights();
-        let rows = weights.chunks(self.w.k.max(1)).skip(self.cut);
-        let lost = |w: &Weight| w.scale.abs() * (w.code.abs() + 2.0) * f64::from(f32::MIN_POSITIVE);
-        let row = |row: &[Weight]| match self.x.dtype {
-            DType::BF16 => row.iter().map(lost).sum(),
-            _ => 0.0,
+    /// What each output may lack because processors that multiply bytes take a vector's elements, of
+    /// 16 bits, as multiples of a 2²¹st part of the largest of 32.
+    fn units(&self, x: &[f64], weights: &[Weight]) -> Vec<f64> {
+        let (k, n) = (self.w.k, self.w.rows - self.cut);
+        if self.x.dtype == DType::F32 || self.w.format.mode() != Mode::Affine {
+            return vec![0.0; self.x.shape[0] * n];
+        }
+        let largest = |i: usize| {
+            let block = &x[i / 32 * 32..(i / 32 * 32 + 32).min(x.len())];
+            block.iter().fold(0.0, |a: f64, b| a.max(b.abs()))
         };
-        rows.map(row).collect()
+        let largest: Vec<f64> = (0..x.len()).map(largest).collect();
+        let element = |i: usize| {
+            let terms = (0..k).map(|j| (largest[i / n * k + j], &weights[i % n * k + j]));
+            let lost = |(x, w): (f64, &Weight)| x * 2f64.powi(-22) * (w.scale * w.code).abs();
+            terms.map(lost).filter(|lost| lost.is_finite()).sum::<f64>()
+        };
+        (0..self.x.shape[0] * n).map(element).collect()
     }
 }
 
