@@ -4,23 +4,23 @@ mod planned;
 
 use crate::exit::Code;
 use crate::progress::Bar;
-use crate::{interrupt, machine, output};
+use crate::{hub, interrupt, machine, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Error, Options, Quantise, Recipe, Report, Rule};
-use kiln::formats::{self, Unusable};
+use kiln::convert::{Options, Quantise, Recipe, Report, Rule};
 use kiln_array::Mode;
 use serde_json::{Map, json};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Convert a checkpoint into a directory that kiln and mlx-lm load
 ///
 /// Reads a directory in Hugging Face's or MLX's layout (config.json with safetensors or
 /// pytorch_model.bin), Meta's or Mistral's consolidated.NN.pth with params.json, weights.npz with
-/// config.json, or a GGUF file. Nothing in a file is ever executed.
+/// config.json, a GGUF file, or a model on a hub, which is downloaded into the cache of Hugging Face's
+/// own programs. Nothing in a file is ever executed.
 /// Nothing is left behind when it fails. What is quantised is kept exactly unless something else is
 /// asked for: MLX's layers, and a GGUF's Q4_0, Q4_1 and Q8_0 blocks. Prints the path of the
 /// directory.
@@ -89,6 +89,10 @@ pub(crate) struct Convert {
     #[arg(long, value_enum)]
     dtype: Option<Float>,
 
+    /// Upload the directory to this repository on the hub, which is made if there is none
+    #[arg(long, value_name = "ORG/NAME", conflicts_with = "dry_run")]
+    upload_repo: Option<String>,
+
     /// Replace the output directory if it exists
     #[arg(long)]
     force: bool,
@@ -117,7 +121,8 @@ pub(crate) struct Convert {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// The checkpoint: a Hugging Face, MLX, Meta or npz directory, or a GGUF file
+    /// The checkpoint: a Hugging Face, MLX, Meta or npz directory, a GGUF file, or on a hub
+    /// ORG/NAME[@REVISION] or ORG/NAME/FILE.gguf
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 
@@ -197,6 +202,9 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     let source = task.source.model.as_ref().or(task.source.path.as_ref());
     let source = source.cloned().unwrap_or_default();
     let options = task.options()?;
+    let upload = task.upload_repo.as_deref().map(hub::Destination::new);
+    let upload = upload.transpose()?;
+    let source = hub::local(&source, false)?;
     let start = Instant::now();
     let mut bar = Bar::new(false);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
@@ -210,15 +218,18 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     if task.dry_run {
         let plan = kiln::convert::plan(&source, &options, &kiln::map, &mut progress);
         bar.clear();
-        planned::print(&plan.map_err(|error| not_here(error, &source))?, task.json)?;
+        planned::print(&plan?, task.json)?;
         return Ok(Code::Success);
     }
     let report =
         kiln::convert::convert(&source, &task.mlx_path, &options, &kiln::map, &mut progress);
     bar.clear();
-    let report = report.map_err(|error| not_here(error, &source))?;
+    let report = report?;
     let seconds = start.elapsed().as_secs_f64();
     tell(task, &report, seconds);
+    if let Some(destination) = upload {
+        destination.upload(&task.mlx_path)?;
+    }
     if task.json {
         return print_json(task, &report, seconds);
     }
@@ -245,26 +256,6 @@ fn print_json(task: &Convert, report: &Report, seconds: f64) -> anyhow::Result<C
         "peak_memory_bytes": machine::peak_memory(),
     }))?;
     Ok(Code::Success)
-}
-
-/// A name on a hub is no path, and nobody fetches what it stands for.
-fn not_here(error: Error, source: &Path) -> anyhow::Error {
-    let missing = matches!(
-        &error,
-        Error::File(formats::Error::Unusable {
-            reason: Unusable::Missing,
-            ..
-        })
-    );
-    let error = anyhow::Error::new(error);
-    if missing && source.is_relative() && source.components().count() == 2 {
-        let message = format!(
-            "{} is not on this machine, and is not downloaded",
-            source.display()
-        );
-        return error.context(message);
-    }
-    error
 }
 
 /// What was done, on standard error.

@@ -9,7 +9,7 @@ pub(crate) use arguments::Run;
 
 use crate::exit::{Code, Refused};
 use crate::progress::Bar;
-use crate::{interrupt, output};
+use crate::{hub, interrupt, output};
 use kiln::formats::{Source, sniff};
 use kiln::{Event, Generation, Model, Request, Tokenizer};
 use report::{Outcome, Timings};
@@ -21,10 +21,11 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     let text = prompt::text(task)?;
     interrupt::listen()?;
     let start = Instant::now();
-    require_directory(&task.model)?;
+    let directory = &hub::local(&task.model, task.quiet)?;
+    require_directory(directory)?;
     let device = task.machine.open()?.device;
-    let model = Model::load(&task.model, &device)?;
-    let tokenizer = tokenizer(task)?;
+    let model = Model::load(directory, &device)?;
+    let tokenizer = tokenizer(task, directory)?;
     let load = start.elapsed();
     let request = Request {
         prompt: prompt::ids(task, text, tokenizer.as_ref())?,
@@ -72,8 +73,8 @@ fn require_directory(path: &Path) -> anyhow::Result<()> {
 
 /// The model's tokenizer. A prompt of ids can do without: then there is no text, and no token ends
 /// the answer.
-fn tokenizer(task: &Run) -> anyhow::Result<Option<Tokenizer>> {
-    match Tokenizer::from_directory(&task.model) {
+fn tokenizer(task: &Run, directory: &Path) -> anyhow::Result<Option<Tokenizer>> {
+    match Tokenizer::from_directory(directory) {
         Ok(tokenizer) => Ok(Some(tokenizer)),
         Err(error) if task.prompt.ids.is_some() => {
             output::say(format_args!(

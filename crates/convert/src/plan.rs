@@ -17,7 +17,7 @@ use crate::source::{Extra, Model};
 use crate::stored::Stored;
 use crate::write::Progress;
 use crate::{Open, Options, Result};
-use decide::exact_bits;
+use decide::exact;
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
@@ -71,7 +71,7 @@ pub(crate) enum Action {
     Copy,
     /// Each element is rounded once.
     Cast(DType),
-    /// GGUF blocks become the same numbers in an affine format.
+    /// GGUF blocks become the same numbers in this format.
     Repack(Format),
     /// Codes stay; scales and biases are those of this format, rounded once where it has others.
     Keep(Format),
@@ -264,7 +264,7 @@ fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
         .into_iter()
         .map(|(change, count)| format!("{} {change}", tensors(count)));
     notes.extend(changed);
-    let quantised = |job: &Job| job.packed.is_some() || exact_bits(job.source.dtype).is_some();
+    let quantised = |job: &Job| job.packed.is_some() || exact(job.source.dtype).is_some();
     if options.dequantise && !jobs.iter().any(quantised) {
         notes.push("nothing to dequantise: the source holds no quantised layers".into());
     }

@@ -291,17 +291,3 @@ fn the_door_takes_the_same_arguments() {
     );
     assert_eq!(stdout(&door), format!("{out}\n"));
 }
-
-#[test]
-fn a_name_on_a_hub_is_not_downloaded() {
-    let output = kiln(&["convert", "someone/some-model"]);
-    failed(
-        &output,
-        3,
-        &[
-            "someone/some-model",
-            "not downloaded",
-            "no such file or directory",
-        ],
-    );
-}

@@ -13,9 +13,14 @@ mod checkpoint;
 mod convert;
 #[cfg(feature = "wgpu")]
 mod gpu;
+#[cfg(feature = "hub")]
+mod hub;
 mod inspect;
 #[cfg(not(feature = "wgpu"))]
 mod no_gpu;
 mod process;
 mod refusals;
 mod run;
+#[cfg(feature = "hub")]
+#[path = "../../../hub/tests/server/mod.rs"]
+mod server;
