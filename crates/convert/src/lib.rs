@@ -21,6 +21,7 @@ mod budget;
 mod config;
 mod directory;
 mod error;
+mod foreign;
 mod gguf;
 mod inspect;
 mod meta;

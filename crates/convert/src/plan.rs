@@ -11,6 +11,7 @@ pub use table::Planned;
 
 use crate::budget::{self, Measured};
 use crate::config::{Config, Llama};
+use crate::foreign::Scheme;
 use crate::options::dtype_name;
 use crate::rules::Rule;
 use crate::source::{Extra, Model};
@@ -211,7 +212,8 @@ pub(crate) fn plan(
         }
         notes.push(chosen.note);
     }
-    note_changes(&jobs, options, &mut notes);
+    let exact = model.scheme.as_ref().and_then(Scheme::scales);
+    note_changes(&jobs, options, exact, &mut notes);
     let rules = planner.rules;
     model.notes.extend(notes);
     let dtype = options.dtype.or(model.dtype);
@@ -233,8 +235,14 @@ pub(crate) fn plan(
     })
 }
 
-/// Says what is not stored as it was, and how many tensors.
-fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
+/// Says what is not stored as it was, and how many tensors. Scales that were made here are `exact`
+/// in this dtype.
+fn note_changes(
+    jobs: &[Job],
+    options: &Options,
+    exact_scales: Option<DType>,
+    notes: &mut Vec<String>,
+) {
     let mut changes = BTreeMap::new();
     for job in jobs {
         let quantised = job.packed.is_some() || matches!(job.source.dtype, Type::Gguf(_));
@@ -249,6 +257,7 @@ fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
             {
                 format!("rounded to {}", dtype_name(dtype))
             }
+            Action::Keep(format) if exact_scales == Some(format.dequantised()) => continue,
             Action::Keep(format) if kept != Some(format) => {
                 format!(
                     "with scales rounded to {}",

@@ -5,6 +5,7 @@ use kiln_formats::{Bytes, Checkpoint, File, Tensor, Type};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A tensor of the source: a piece of one file, or pieces of several that are joined.
 #[derive(Clone, Debug)]
@@ -14,6 +15,34 @@ pub(crate) struct Stored {
     pub(crate) shape: Vec<usize>,
     join: Join,
     pieces: Vec<Piece>,
+    making: Option<Making>,
+}
+
+/// Of what, and how, the bytes of a tensor are made that no file has as they are needed. They are
+/// made as a whole when the tensor is opened.
+#[derive(Clone)]
+pub(crate) struct Making {
+    of: Vec<Stored>,
+    how: Arc<How>,
+}
+
+/// The bytes, row after row; `None` if what they are made of is not there.
+type How = dyn Fn(&[Opened<'_>]) -> Option<Vec<u8>> + Send + Sync;
+
+impl Making {
+    pub(crate) fn new(
+        of: Vec<Stored>,
+        how: impl Fn(&[Opened<'_>]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Making {
+        let how = Arc::new(how);
+        Making { of, how }
+    }
+}
+
+impl std::fmt::Debug for Making {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Making").field(&self.of).finish()
+    }
 }
 
 /// How pieces follow each other.
@@ -93,6 +122,39 @@ impl Stored {
             shape: tensor.shape.clone(),
             join: Join::Rows,
             pieces: vec![Piece::new(checkpoint, tensor)],
+            making: None,
+        }
+    }
+
+    /// A tensor whose bytes are made of others.
+    pub(crate) fn made(name: &str, dtype: Type, shape: Vec<usize>, making: Making) -> Stored {
+        let bytes = dtype.bytes(&shape).unwrap_or(0);
+        let rows = match shape[..] {
+            [rows, _] => rows,
+            _ => 1,
+        };
+        let row = bytes / rows.max(1);
+        // What messages call the file, and what is mapped to read it, are those of the parts.
+        let pieces = making
+            .of
+            .iter()
+            .flat_map(|part| part.pieces.first())
+            .take(1);
+        let pieces = pieces.map(|piece| Piece {
+            file: piece.file.clone(),
+            range: 0..bytes,
+            rows,
+            row_step: row,
+            row_bytes: row,
+            scattered: None,
+        });
+        Stored {
+            name: name.to_owned(),
+            dtype,
+            shape,
+            join: Join::Rows,
+            pieces: pieces.collect(),
+            making: Some(making),
         }
     }
 
@@ -129,6 +191,7 @@ impl Stored {
             shape: shape.to_vec(),
             join: [Join::Rows, Join::Columns][axis.min(1)],
             pieces: pieces.iter().map(|(c, t)| Piece::new(c, t)).collect(),
+            making: None,
         })
     }
 
@@ -143,8 +206,12 @@ impl Stored {
         self
     }
 
-    /// Bytes of its files that are mapped to read it.
+    /// Bytes that are mapped or made to read it.
     pub(crate) fn mapped(&self) -> usize {
+        if let Some(making) = &self.making {
+            let made = self.pieces.iter().map(|piece| piece.range.len());
+            return making.of.iter().map(Stored::mapped).chain(made).sum();
+        }
         let mapped = self.pieces.iter().filter(|piece| !piece.file.is_made());
         mapped.map(|piece| piece.range.len()).sum()
     }
@@ -167,6 +234,10 @@ impl Stored {
     /// # Errors
     /// Those of `open`; a file that became shorter.
     pub(crate) fn open(&self, open: &Open<'_>) -> Result<Opened<'_>> {
+        if let Some(making) = &self.making {
+            let parts = making.of.iter().map(|part| part.open(open));
+            return self.make(making, &parts.collect::<Result<Vec<_>>>()?);
+        }
         let mut files = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
             let bytes = piece.file.reopen(open)?;
@@ -187,7 +258,9 @@ impl Stored {
         if (self.dtype, &self.shape) != (other.dtype, &other.shape) {
             return false;
         }
-        let [mine, its] = [self, other].map(Stored::at_hand);
+        let (Ok(mine), Ok(its)) = (self.at_hand(), other.at_hand()) else {
+            return false;
+        };
         let rows = self.shape.first().copied().unwrap_or(0);
         (0..rows).all(
             |row| match (mine.rows(row..row + 1), its.rows(row..row + 1)) {
@@ -198,12 +271,34 @@ impl Stored {
     }
 
     /// Its files as they were opened to find the tensor.
-    fn at_hand(&self) -> Opened<'_> {
+    ///
+    /// # Errors
+    /// Bytes that cannot be made.
+    pub(crate) fn at_hand(&self) -> Result<Opened<'_>> {
+        if let Some(making) = &self.making {
+            let parts = making.of.iter().map(Stored::at_hand);
+            return self.make(making, &parts.collect::<Result<Vec<_>>>()?);
+        }
         let files = self.pieces.iter();
-        Opened {
+        Ok(Opened {
             stored: self,
             files: files.map(|piece| piece.file.owner().clone()).collect(),
-        }
+        })
+    }
+
+    fn make(&self, making: &Making, parts: &[Opened<'_>]) -> Result<Opened<'_>> {
+        let length = self.dtype.bytes(&self.shape);
+        let made = (making.how)(parts).filter(|made| Some(made.len()) == length);
+        let Some(made) = made else {
+            let expected = "what a layer of its kind consists of";
+            let found = "parts that do not fit";
+            let name = Some(self.name.as_str());
+            return Err(kiln_formats::Error::invalid(self.path(), name, expected, found).into());
+        };
+        Ok(Opened {
+            stored: self,
+            files: vec![Arc::new(made)],
+        })
     }
 }
 
@@ -215,6 +310,20 @@ pub(crate) struct Opened<'a> {
 }
 
 impl Opened<'_> {
+    /// How elements are stored.
+    pub(crate) fn dtype(&self) -> Type {
+        self.stored.dtype
+    }
+
+    /// The bytes of all rows.
+    pub(crate) fn all(&self) -> Option<Cow<'_, [u8]>> {
+        let rows = match self.stored.shape[..] {
+            [rows, _] => rows,
+            _ => 1,
+        };
+        self.rows(0..rows)
+    }
+
     fn pieces(&self) -> impl Iterator<Item = (&Piece, &[u8])> {
         let bytes = self.files.iter().map(|file| (**file).as_ref());
         let pieces = self.stored.pieces.iter().zip(bytes);

@@ -1,6 +1,7 @@
 //! Which rule decides on a tensor, and what happens to it then.
 
 use crate::config::Expected;
+use crate::foreign::Scheme;
 use crate::plan::configured::alike;
 use crate::plan::packed::{self, Packed};
 use crate::plan::{Action, Job, element, layer};
@@ -154,7 +155,8 @@ impl Planner<'_> {
             Format::affine(bits, group, dtype).map_err(|error| Error::Options(error.to_string()))
         };
         if let Some(Packed { format, .. }) = job.packed {
-            return match (format.has_biases(), self.options.dtype) {
+            let made = self.model.scheme.as_ref().and_then(Scheme::scales);
+            return match (format.has_biases(), self.options.dtype.or(made)) {
                 (true, Some(dtype)) => {
                     Ok(Action::Keep(affine(format.bits(), format.group(), dtype)?))
                 }

@@ -61,8 +61,11 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
         .map(|expected| model.names.of(&expected.name))
         .chain([model.names.of(HEAD)])
         .collect();
-    let planes = match model.config.get("quantization") {
-        Some(Value::Object(_)) => planes(model, expected),
+    let planes = match (&model.scheme, model.config.get("quantization")) {
+        (Some(scheme), _) => matrices(expected)
+            .flat_map(|name| scheme.planes(name))
+            .collect(),
+        (None, Some(Value::Object(_))) => planes(model, expected),
         _ => BTreeSet::new(),
     };
     let mut unmapped = Vec::new();
@@ -100,13 +103,19 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
 
 /// The names of scales and biases that quantised layers may have.
 fn planes(model: &Model, expected: &[Expected]) -> BTreeSet<String> {
-    let matrices = expected.iter().filter(|expected| expected.is_matrix());
-    let names = matrices.map(|expected| expected.name.as_str());
     let planes = |name: &str| {
         let path = layer(name);
         ["scales", "biases"].map(|plane| model.names.of(&format!("{path}.{plane}")))
     };
-    names.chain([HEAD]).flat_map(planes).collect()
+    matrices(expected).flat_map(planes).collect()
+}
+
+/// The names of the weights of layers, the head among them whether or not it is expected.
+fn matrices(expected: &[Expected]) -> impl Iterator<Item = &str> {
+    let matrices = expected.iter().filter(|expected| expected.is_matrix());
+    matrices
+        .map(|expected| expected.name.as_str())
+        .chain([HEAD])
 }
 
 pub(super) fn tensors(count: usize) -> String {
