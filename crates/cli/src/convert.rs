@@ -22,8 +22,8 @@ use std::time::Instant;
 /// config.json, a GGUF file, or a model on a hub, which is downloaded into the cache of Hugging Face's
 /// own programs. Nothing in a file is ever executed.
 /// Nothing is left behind when it fails. What is quantised is kept exactly unless something else is
-/// asked for: MLX's layers, and a GGUF's Q4_0, Q4_1 and Q8_0 blocks. Prints the path of the
-/// directory.
+/// asked for: MLX's, GPTQ's and AWQ's layers, and a GGUF's Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and MXFP4
+/// blocks. Prints the path of the directory.
 ///
 /// Rules say which layers are stored how: PATTERN=VALUE, as 'layers.{0..3,-1}.*=8',
 /// '*.down_proj=6g32' or 'lm_head=bf16'. The pattern is for a layer's path, as

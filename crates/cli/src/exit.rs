@@ -208,9 +208,9 @@ fn of_convert(error: &convert::Error) -> Code {
         E::Options(_)
         | E::Rule { .. }
         | E::Exists { .. }
-        | E::Group { .. }
         | E::Budget { .. }
         | E::Overflow { .. } => Code::Usage,
+        E::Group { .. } => Code::Unsupported,
         E::Quantise { .. } => Code::Input,
         E::Interrupted => Code::Interrupted,
         _ => Code::Internal,

@@ -40,7 +40,7 @@ impl Hub {
 #[test]
 fn a_name_on_a_hub_is_downloaded_and_converted_as_its_files_are() {
     let hub = Hub::new();
-    let output = hub.kiln(&["convert", "org/name", "-q", "--out", "from-hub"]);
+    let output = hub.kiln(&["convert", "org/name", "--out", "from-hub"]);
     succeeded(&output);
     assert_eq!(stdout(&output), "from-hub\n");
     assert!(
@@ -48,13 +48,7 @@ fn a_name_on_a_hub_is_downloaded_and_converted_as_its_files_are() {
         "{}",
         stderr(&output)
     );
-    succeeded(&hub.kiln(&[
-        "convert",
-        &hub.model.argument(),
-        "-q",
-        "--out",
-        "from-files",
-    ]));
+    succeeded(&hub.kiln(&["convert", &hub.model.argument(), "--out", "from-files"]));
     let weights = |directory: &str| {
         std::fs::read(hub.model.beside(directory).join("model.safetensors")).unwrap()
     };
