@@ -14,6 +14,9 @@ pub(crate) const ATTEMPTS: u32 = 6;
 /// The longest wait between two of them.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// The header of a redirect to large contents that says what they are.
+pub(crate) const LINKED: &str = "x-linked-etag";
+
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;
 
@@ -39,7 +42,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) content: Content<'a>,
     /// Whether the hub itself is shown the token.
     pub(crate) token: bool,
-    /// Whether a redirect to another server is followed; else it is the answer.
+    /// Whether redirects to other servers, and to large contents, are followed; else they are the
+    /// answer.
     pub(crate) anywhere: bool,
 }
 
@@ -214,7 +218,8 @@ impl Client {
             let Some(target) = target else {
                 return Err(answer(&url, "a redirect to an address", "none that is one").into());
             };
-            if !ask.anywhere && origin(&target) != origin(&url) {
+            let linked = response.headers().contains_key(LINKED);
+            if !ask.anywhere && (linked || origin(&target) != origin(&url)) {
                 return Ok(response);
             }
             if url.starts_with("https:") && !target.starts_with("https:") {

@@ -1,7 +1,7 @@
 //! A model's files come into the cache.
 
 use crate::cache::{Place, directory_of};
-use crate::client::{Ask, Client, Content, Fault, answer, escaped};
+use crate::client::{Ask, Client, Content, Fault, LINKED, answer, escaped};
 use crate::id::is_commit;
 use crate::select::{self, Weights};
 use crate::{Error, Hub, Id, Progress, Result, Tell};
@@ -207,7 +207,7 @@ impl Visit<'_, '_> {
         (ask.anywhere, ask.token) = (false, self.token);
         let (response, _) = self.client.whole(&ask, self.tell)?;
         let header = |names: [&str; 2]| first(response.headers(), names);
-        let etag = header(["x-linked-etag", "etag"]).map(plain_etag);
+        let etag = header([LINKED, "etag"]).map(plain_etag);
         let size = header(["x-linked-size", "content-length"]).and_then(|size| size.parse().ok());
         let other = header(["x-repo-commit", "x-repo-commit"]).filter(|other| *other != commit);
         match (etag.flatten(), size, other) {

@@ -167,6 +167,29 @@ fn a_transfer_that_breaks_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_transfer_that_gets_further_is_never_given_up() {
+    let here = Here::new();
+    here.server.state().troubles = vec![Trouble::Break(100_000); 11];
+    let snapshot = here.get().unwrap();
+    assert_eq!(here.ranges().len(), 12);
+    assert_eq!(
+        std::fs::read(snapshot.path.join("model.safetensors")).unwrap(),
+        weights()
+    );
+}
+
+#[test]
+fn large_contents_on_the_hub_itself_are_found_too() {
+    let here = Here::new();
+    here.server.state().near = true;
+    let snapshot = here.get().unwrap();
+    assert_eq!(
+        std::fs::read(snapshot.path.join("model.safetensors")).unwrap(),
+        weights()
+    );
+}
+
+#[test]
 fn a_transfer_that_stalls_goes_on_where_it_was() {
     let here = Here::new();
     here.server.state().troubles = vec![Trouble::Stall(100_000), Trouble::Stall(0)];

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) listed: Vec<String>,
     /// Where large files are said to be, instead of the second server.
     pub(crate) redirect: Option<String>,
+    /// Whether large files are on the first server.
+    pub(crate) near: bool,
     /// Large contents that were uploaded, by their sha256.
     pub(crate) stored: BTreeMap<String, Vec<u8>>,
     /// Parts that are not put together yet.
@@ -203,6 +205,9 @@ fn plain(stream: &TcpStream, status: u16, headers: &[(&str, String)], body: &[u8
 
 /// The hub's interface.
 fn hub(stream: &TcpStream, seen: &Seen, state: &Mutex<State>) -> bool {
+    if seen.path.starts_with("/contents/") {
+        return contents(stream, seen, state);
+    }
     let mut state = state.lock().unwrap();
     if state.busy > 0 {
         state.busy -= 1;
@@ -243,7 +248,12 @@ fn hub(stream: &TcpStream, seen: &Seen, state: &Mutex<State>) -> bool {
     let commit = ("x-repo-commit", COMMIT.to_owned());
     if bytes.len() > 100 {
         let target = state.redirect.clone();
-        let target = target.unwrap_or(format!("{}/contents/{}", state.elsewhere, hash(bytes)));
+        let place = if state.near {
+            &state.here
+        } else {
+            &state.elsewhere
+        };
+        let target = target.unwrap_or(format!("{place}/contents/{}", hash(bytes)));
         let headers = [
             commit,
             ("x-linked-etag", format!("\"{}\"", hash(bytes))),
