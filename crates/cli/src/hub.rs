@@ -3,6 +3,7 @@
 use crate::exit::{self, Code};
 use crate::progress::Bar;
 use crate::{interrupt, output};
+use anyhow::Context;
 use kiln::hub::{Error, Hub, Id, Progress, Settings};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ pub(crate) fn local(model: &Path, quiet: bool) -> anyhow::Result<PathBuf> {
     let hub = Hub::new(Settings::from_environment()?)?;
     let snapshot = hub.model(&id, &mut |progress| show(&mut bar, progress));
     bar.clear();
-    let snapshot = snapshot?;
+    let snapshot =
+        snapshot.with_context(|| format!("{id} is not on this machine, and was not downloaded"))?;
     if let Some(note) = &snapshot.note {
         output::say(format_args!("note: {note}"));
     }

@@ -109,7 +109,11 @@ fn what_a_hub_refuses_has_the_code_of_the_network() {
         (418, "418"),
     ] {
         hub.server.state().status = Some((status, "RepoNotFound"));
-        refused(&[words, "org/name", &status.to_string()]);
+        refused(&[
+            words,
+            "org/name is not on this machine",
+            &status.to_string(),
+        ]);
     }
     let down = ["convert", "org/name", "--out", "out"];
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -69,13 +69,15 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
         _ => BTreeSet::new(),
     };
     let mut unmapped = Vec::new();
-    let mut dropped = 0;
+    let (mut dropped, mut zero) = (0, 0);
     for name in stored_names(&model.shards) {
         if known.contains(name) || planes.contains(name) {
             continue;
         }
         if model.names.is_computed(name) {
             dropped += 1
+        } else if model.scheme.is_some() && is_zero_bias(&model.shards, name) {
+            zero += 1
         } else {
             unmapped.push(name)
         }
@@ -85,6 +87,11 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
             "{} with rope frequencies left out",
             tensors(dropped)
         ));
+    }
+    if zero > 0 {
+        model
+            .notes
+            .push(format!("{} of biases that are 0 left out", tensors(zero)));
     }
     if unmapped.is_empty() {
         return Ok(());
@@ -99,6 +106,16 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
     };
     let expected = "only the tensors of a Llama model";
     Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
+}
+
+/// Whether this is a bias of nothing but zeros, as programs that quantise write them for layers that
+/// have none.
+fn is_zero_bias(shards: &[Checkpoint], name: &str) -> bool {
+    let mut found = shards
+        .iter()
+        .filter_map(|shard| Some((shard, shard.tensor(name)?)));
+    let zero = |(shard, tensor): (&Checkpoint, _)| shard.bytes(tensor).iter().all(|&b| b == 0);
+    name.ends_with(".bias") && found.all(zero)
 }
 
 /// The names of scales and biases that quantised layers may have.

@@ -253,10 +253,8 @@ fn parts_that_are_missing_or_do_not_fit_are_named() {
         });
         let told = missing.refused(&Options::default());
         // Of FP8 the first of two names is asked for.
-        let layer = plane
-            .starts_with("weight")
-            .then_some(LAYER)
-            .unwrap_or(&tensor);
+        let fp8 = plane.starts_with("weight");
+        let layer = if fp8 { LAYER } else { &tensor };
         assert!(
             told.contains(layer) && told.contains("found none"),
             "{told}"
@@ -296,6 +294,31 @@ fn a_layer_that_is_there_twice_is_refused() {
         told.contains(LAYER) && told.contains("codes (qweight) and weights"),
         "{told}"
     );
+}
+
+#[test]
+fn a_bias_is_left_out_if_it_is_0() {
+    for (byte, kept) in [(0, true), (1, false)] {
+        let place = place("gptq");
+        change(&place, |header, data| {
+            let end = data.len();
+            data.extend([byte; 2 * 128]);
+            header[format!("{LAYER}.bias")] =
+                json!({"dtype": "F16", "shape": [128], "data_offsets": [end, end + 256]});
+        });
+        if kept {
+            let report = place.convert(&Options::default()).unwrap();
+            let note = "1 tensor of biases that are 0 left out";
+            assert!(
+                report.notes.iter().any(|found| found == note),
+                "{:?}",
+                report.notes
+            );
+        } else {
+            let told = place.refused(&Options::default());
+            assert!(told.contains(&format!("{LAYER}.bias")), "{told}");
+        }
+    }
 }
 
 #[test]
