@@ -8,7 +8,7 @@ use crate::{hub, interrupt, machine, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Options, Quantise, Recipe, Report, Rule};
+use kiln::convert::{Layout, Options, Quantise, Recipe, Report, Rule, Verify};
 use kiln_array::Mode;
 use serde_json::{Map, json};
 use std::ops::ControlFlow;
@@ -93,9 +93,27 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "ORG/NAME", conflicts_with = "dry_run")]
     upload_repo: Option<String>,
 
+    /// How the output is laid out: mlx, or npz as MLX's example programs write and read it
+    #[arg(long, value_enum, default_value_t = Format::Mlx)]
+    format: Format,
+
     /// Replace the output directory if it exists
     #[arg(long)]
     force: bool,
+
+    /// Finish what a run with the same arguments began and did not end; keep what is done if this one
+    /// fails, too
+    #[arg(long)]
+    resume: bool,
+
+    /// Use at most so much memory, as 500MB or 1GiB, at the price of time
+    #[arg(long, value_name = "SIZE", value_parser = output::bytes)]
+    max_memory: Option<u64>,
+
+    /// Compare what the converted model makes of a text with what the source makes of it, one layer
+    /// at a time: KL divergence, agreement, perplexity [default text: a page of English]
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = PAGE)]
+    verify: Option<String>,
 
     /// Write nothing: print what would become of every tensor, and what it would need
     #[arg(long)]
@@ -140,11 +158,20 @@ enum QuantiseMode {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Mlx,
+    Npz,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Float {
     Float16,
     Bfloat16,
     Float32,
 }
+
+/// What models are compared on where no text is given.
+const PAGE: &str = include_str!("convert/page.txt");
 
 fn recipes() -> impl TypedValueParser<Value = Recipe> {
     PossibleValuesParser::new(Recipe::names())
@@ -183,7 +210,20 @@ impl Convert {
             target: self.target_bpw,
             dequantise: self.dequantize,
             dtype,
+            layout: match self.format {
+                Format::Mlx => Layout::Mlx,
+                Format::Npz => Layout::Npz,
+            },
             force: self.force,
+            resume: self.resume,
+            max_memory: self.max_memory,
+            verify: match &self.verify {
+                Some(text) => Some(Verify {
+                    text: text.clone(),
+                    device: kiln::cpu(kiln::CpuOptions::default())?,
+                }),
+                None => None,
+            },
         })
     }
 }
@@ -206,7 +246,7 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     let upload = upload.transpose()?;
     let source = hub::local(&source, false)?;
     let start = Instant::now();
-    let mut bar = Bar::new(false);
+    let mut bar = Bar::of_bytes(false);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
         bar.set(progress.done, progress.total, progress.tensor);
         if interrupt::asked() {
@@ -252,6 +292,7 @@ fn print_json(task: &Convert, report: &Report, seconds: f64) -> anyhow::Result<C
         "parameters": report.parameters,
         "bits_per_weight": report.bits_per_weight,
         "notes": report.notes,
+        "verified": report.receipt.verified,
         "seconds": seconds,
         "peak_memory_bytes": machine::peak_memory(),
     }))?;
@@ -280,6 +321,18 @@ fn tell(task: &Convert, report: &Report, seconds: f64) {
         formats.join(", "),
         report.bits_per_weight,
     ));
+    if let Some(verified) = &report.receipt.verified {
+        output::say(format_args!(
+            "{}{} tokens: KL divergence {:.5}, the same token first in {:.1} %, perplexity {:.3} \
+             (source: {:.3})",
+            if verified.cut { "the first " } else { "" },
+            verified.tokens,
+            verified.divergence,
+            100.0 * verified.agreement,
+            verified.perplexity,
+            verified.source_perplexity,
+        ));
+    }
     if let Some(bytes) = machine::peak_memory() {
         output::say(format_args!("peak memory: {} MB", bytes / 1_000_000));
     }

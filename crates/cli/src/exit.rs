@@ -39,7 +39,7 @@ const CODES: [(u8, &str); 10] = [
     (6, "out of memory, disk or context"),
     (
         7,
-        "a result did not pass its check (logits that are not numbers)",
+        "a result did not pass its check: logits that are not numbers, checkpoints that differ",
     ),
     (8, "the device is not there, cannot be used, or failed"),
     (130, "interrupted by Ctrl-C"),

@@ -9,6 +9,7 @@
 mod bench;
 mod convert;
 mod devices;
+mod diff;
 mod exit;
 #[cfg(feature = "wgpu")]
 mod gpu;
@@ -45,6 +46,7 @@ enum Task {
     Convert(convert::Convert),
     Run(Box<run::Run>),
     Inspect(inspect::Inspect),
+    Diff(diff::Differ),
     Bench(bench::Bench),
     Devices(devices::Devices),
     Selftest(selftest::Selftest),
@@ -56,6 +58,7 @@ pub fn kiln() -> ExitCode {
         Task::Convert(task) => convert::convert(&task),
         Task::Run(task) => run::run(&task),
         Task::Inspect(task) => inspect::inspect(&task),
+        Task::Diff(task) => diff::diff(&task),
         Task::Bench(task) => bench::bench(&task),
         Task::Devices(task) => devices::devices(&task),
         Task::Selftest(task) => selftest::selftest(&task),

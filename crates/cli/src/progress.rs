@@ -2,12 +2,14 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-const STYLE: &str = "{msg} [{wide_bar}] {percent:>3}% {eta}";
+const STEPS: &str = "{msg} [{wide_bar}] {percent:>3}% {eta}";
+const BYTES: &str = "{msg} [{wide_bar}] {binary_bytes} of {binary_total_bytes}, {eta} left";
 
 /// A bar that appears with the first step and goes away when it is dropped.
 pub(crate) struct Bar {
     shown: Option<ProgressBar>,
     wanted: bool,
+    style: &'static str,
 }
 
 impl Bar {
@@ -16,6 +18,16 @@ impl Bar {
         Bar {
             shown: None,
             wanted: !quiet,
+            style: STEPS,
+        }
+    }
+
+    /// A bar whose steps are bytes.
+    pub(crate) fn of_bytes(quiet: bool) -> Bar {
+        Bar {
+            shown: None,
+            wanted: !quiet,
+            style: BYTES,
         }
     }
 
@@ -25,7 +37,7 @@ impl Bar {
             return;
         }
         let bar = self.shown.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template(STYLE);
+            let style = ProgressStyle::with_template(self.style);
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(total).with_style(style)
         });

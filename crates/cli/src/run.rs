@@ -11,8 +11,9 @@ use crate::exit::{Code, Refused};
 use crate::progress::Bar;
 use crate::{hub, interrupt, output};
 use kiln::formats::{Source, sniff};
-use kiln::{Event, Generation, Model, Request, Tokenizer};
+use kiln::{Device, Event, Generation, Model, Request, Tokenizer};
 use report::{Outcome, Timings};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 use stream::Stream;
@@ -22,9 +23,9 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     interrupt::listen()?;
     let start = Instant::now();
     let directory = &hub::local(&task.model, task.quiet)?;
-    require_directory(directory)?;
+    let kind = kind(directory)?;
     let device = task.machine.open()?.device;
-    let model = Model::load(directory, &device)?;
+    let model = model(task, directory, kind, &device)?;
     let tokenizer = tokenizer(task, directory)?;
     let load = start.elapsed();
     let request = Request {
@@ -54,17 +55,44 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     })
 }
 
-/// A GGUF file is a model too, but not one that can be run as it is.
-fn require_directory(path: &Path) -> anyhow::Result<()> {
+/// Loads the model. Where it is in another layout than MLX's, it is put into that in memory.
+fn model(task: &Run, path: &Path, kind: Source, device: &Device) -> anyhow::Result<Model> {
+    if kind == Source::Directory {
+        return Ok(Model::load(path, device)?);
+    }
+    let mut bar = Bar::of_bytes(task.quiet);
+    let mut progress = |progress: &kiln::convert::Progress<'_>| {
+        bar.set(progress.done, progress.total, progress.tensor);
+        match interrupt::asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let loaded = kiln::convert::load(path, &kiln::map, &mut progress);
+    bar.clear();
+    let (config, checkpoint) = loaded?;
+    if !task.quiet {
+        output::say(
+            "note: all weights were read into memory to put them into MLX's layout; kiln convert does \
+             so once",
+        );
+    }
+    Ok(Model::new(config, &checkpoint, device)?)
+}
+
+/// What there is to run. A GGUF file is a model too, but not one that can be run as it is.
+fn kind(path: &Path) -> anyhow::Result<Source> {
     let advice = match sniff(path) {
-        Ok(Source::Directory) => return Ok(()),
+        Ok(
+            kind @ (Source::Directory
+            | Source::TorchDirectory
+            | Source::Consolidated
+            | Source::NpzDirectory),
+        ) => return Ok(kind),
         Ok(Source::Gguf) => "this is a GGUF file; make a directory of it with kiln convert",
         Ok(Source::Safetensors) => "this is a file; give the directory it is in",
         Ok(Source::Torch | Source::Npz) => {
             "this is a file of weights; make a directory of the one it is in with kiln convert"
-        }
-        Ok(Source::TorchDirectory | Source::Consolidated | Source::NpzDirectory) => {
-            "these weights are not in the MLX layout; make a directory that is with kiln convert"
         }
         Err(error) => return Err(error.into()),
     };

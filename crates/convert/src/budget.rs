@@ -1,9 +1,10 @@
 //! Bits for each layer, so that the whole stays within a budget and the error is small.
 
+use crate::blocks::Lanes;
 use crate::plan::{Job, Planner, layer};
 use crate::rules::{Origin, Rule, Target};
 use crate::write::Progress;
-use crate::{Error, Open, Quantise, Result, rows};
+use crate::{Error, Quantise, Result, rows};
 use kiln_array::{Format, Mode};
 use std::ops::ControlFlow;
 
@@ -39,7 +40,7 @@ pub(crate) fn choose(
     planner: &Planner<'_>,
     jobs: &[Job],
     target: f64,
-    open: &Open<'_>,
+    lanes: Lanes,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Chosen> {
     let option = format!("--target-bpw {target}");
@@ -61,7 +62,7 @@ pub(crate) fn choose(
         let least = bits(least);
         return Err(Error::Budget { target, least });
     }
-    measure(planner, jobs, &mut layers, open, progress)?;
+    measure(planner, jobs, &mut layers, lanes, progress)?;
     let spent = spend(&mut layers, least, &|bytes| bits(bytes) <= target);
     let mut measured = vec![None; jobs.len()];
     let mut rules = Vec::new();
@@ -120,20 +121,20 @@ fn measure(
     planner: &Planner<'_>,
     jobs: &[Job],
     layers: &mut [Layer],
-    open: &Open<'_>,
+    lanes: Lanes,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
-    let total = layers.iter().map(|one| jobs[one.job].elements()).sum();
+    let total = layers.iter().map(|one| jobs[one.job].stored_bytes()).sum();
     let mut done = 0;
     for one in layers {
         let job = &jobs[one.job];
         let (formats, dtype) = (formats(planner, job)?, planner.dtype(job));
-        let (errors, squares) = rows::errors(job, open, &formats, dtype)?;
+        let (errors, squares) = rows::errors(job, lanes, &formats, dtype)?;
         for (measured, error) in one.measured.iter_mut().zip(errors) {
             // Weights that are all zero have no error.
             measured.1 = if squares > 0.0 { error / squares } else { 0.0 };
         }
-        done += job.elements();
+        done += job.stored_bytes();
         let state = Progress {
             tensor: &job.name,
             done,

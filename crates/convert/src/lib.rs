@@ -15,55 +15,82 @@
 //! Which layers are quantised, and how, is said by [`Rule`]s: the user's own, those of a [`Recipe`],
 //! one for all layers, or one for each layer where a budget of bits is to be kept.
 //!
-//! [`inspect`] says what a checkpoint holds, also one that cannot be converted.
+//! A [`Receipt`] says what a conversion did, and how far every tensor is from what it was; [`diff`]
+//! compares any two checkpoints in the same way. [`inspect`] says what a checkpoint holds, also one
+//! that cannot be converted.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod budget;
+mod card;
 mod config;
+mod diff;
 mod directory;
 mod error;
+mod file;
 mod foreign;
 mod gguf;
 mod inspect;
+mod journal;
+mod layout;
+mod load;
+mod measure;
 mod meta;
 mod names;
 mod options;
 mod output;
 mod plan;
 mod quantise;
+mod receipt;
 mod recipes;
 mod rows;
 mod rules;
+mod shards;
 mod source;
+mod staging;
 mod stored;
+mod verify;
 mod write;
 
+pub use diff::{Compared, Diff, diff};
 pub use error::{Error, Result};
+pub use file::Hashed;
 pub use inspect::{Summary, TensorSummary, inspect};
+pub use layout::Layout;
+pub use load::load;
+pub use measure::Distance;
 pub use options::{Options, Quantise};
 pub use plan::{Plan, Planned};
 pub use quantise::{QuantiseError, Quantised, dequantise, quantise};
+pub use receipt::{Converted, Receipt, RoundTrip};
 pub use recipes::Recipe;
 pub use rules::Rule;
+pub use verify::{Verified, Verify};
 pub use write::{Progress, Report};
 
 use kiln_formats::Bytes;
+use staging::Staging;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Gives a file's contents. It is called once per file and once more per tensor, so it should map
-/// the file rather than read it.
+/// Gives the contents of a file, once for each file of the source: headers and configurations are
+/// read from it. It should map the file rather than read it. Weights are read by position, from the
+/// same path.
 pub type Open<'a> = dyn Fn(&Path) -> std::io::Result<Bytes> + 'a;
 
 /// Converts the checkpoint at `source` into a new directory `destination`.
 ///
-/// Memory is what `open` maps of the largest tensor, a few megabytes of weights per thread, and a
-/// tensor's scales. `progress` is called after each block of rows; when it breaks, so does the
-/// conversion.
+/// Memory is a few megabytes of weights per thread and a tensor's scales, whatever the size of the
+/// model. `progress` is called after each block of rows; when it breaks, so does the conversion.
+///
+/// The destination is absent until it is complete, also where the process is killed; what is done
+/// lies beside it then, for a run with `options.resume`.
 ///
 /// # Errors
 /// Whatever does not fit (options, configuration, tensors, a destination that exists) is found
-/// before any work is done. On any error nothing is left behind.
+/// before any work is done. On any error nothing is left behind, unless `options.resume` says so.
 pub fn convert(
     source: &Path,
     destination: &Path,
@@ -73,7 +100,7 @@ pub fn convert(
 ) -> Result<Report> {
     output::check(source, destination, options.force)?;
     let plan = plan(source, options, open, progress)?;
-    plan.write(destination, options.force, open, progress)
+    plan.write(destination, options, open, progress)
 }
 
 /// Decides what [`convert`] would do, and writes nothing.
@@ -87,23 +114,44 @@ pub fn plan(
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Plan> {
-    plan::plan(source::read(source, open)?, options, open, progress)
+    let opened = RefCell::new(BTreeSet::new());
+    let open = |path: &Path| {
+        opened.borrow_mut().insert(path.to_owned());
+        open(path)
+    };
+    let model = source::read(source, &open)?;
+    plan::plan(model, options, opened.take(), progress)
 }
 
 impl Plan {
-    /// Carries the plan out, into a new directory `destination`; `force` replaces one that is there.
-    /// The rest as for [`convert`].
+    /// Carries the plan out, into a new directory `destination`. The rest as for [`convert`].
+    ///
+    /// # Errors
+    /// Those of [`convert`] that are not of its plan.
     pub fn write(
         &self,
         destination: &Path,
-        force: bool,
+        options: &Options,
         open: &Open<'_>,
         progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Report> {
-        output::check(&self.path, destination, force)?;
-        let staging = output::Staging::new(destination)?;
-        let mut report = write::write(self, staging.path(), open, progress)?;
-        report.notes.extend(staging.commit(force)?);
+        output::check(&self.path, destination, options.force)?;
+        let mut staging = Staging::begin(destination, options.resume)?;
+        // Once more: a killed run's destination may have come back.
+        output::check(&self.path, destination, options.force)?;
+        let written = write::write(self, &mut staging, progress)?;
+        let verified = match &options.verify {
+            Some(verify) => Some(verify::verify(
+                self,
+                staging.path(),
+                verify,
+                open,
+                progress,
+            )?),
+            None => None,
+        };
+        let mut report = write::conclude(self, staging.path(), written, verified)?;
+        report.notes.extend(staging.commit(options.force)?);
         Ok(report)
     }
 }

@@ -1,7 +1,7 @@
 //! What a conversion is asked to do.
 
 use crate::rules::{Origin, Target};
-use crate::{Error, Recipe, Result, Rule};
+use crate::{Error, Layout, Recipe, Result, Rule, Verify};
 use kiln_array::{DType, Format, Mode};
 
 /// What a conversion is asked to do. The default changes no value.
@@ -24,8 +24,18 @@ pub struct Options {
     /// The dtype of weights, and of the scales of quantised ones: f16, bf16 or f32. By default what
     /// the configuration says, f16 for a GGUF file; quantised sources keep their own.
     pub dtype: Option<DType>,
+    /// How the output is laid out.
+    pub layout: Layout,
     /// Replace a destination that exists.
     pub force: bool,
+    /// Go on with what an earlier run has left, and leave what is done when this one fails or is
+    /// interrupted.
+    pub resume: bool,
+    /// Bytes of memory that the conversion may need, the program included; fewer threads and smaller
+    /// blocks of rows keep it.
+    pub max_memory: Option<u64>,
+    /// What to compare the converted model with the source on.
+    pub verify: Option<Verify>,
 }
 
 impl Options {

@@ -1,10 +1,9 @@
-//! The destination: nothing there until everything is complete.
+//! Whether there may be written to a destination; errors and texts of what is written.
 
 use crate::{Error, Result};
 use serde::Serialize as _;
 use serde_json::Value;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Refuses a destination that must not be written to.
 ///
@@ -41,95 +40,8 @@ pub(crate) fn check(source: &Path, destination: &Path, force: bool) -> Result<()
     Ok(())
 }
 
-/// A directory beside the destination. It becomes the destination, or goes away.
-#[derive(Debug)]
-pub(crate) struct Staging {
-    path: PathBuf,
-    destination: PathBuf,
-    committed: bool,
-}
-
-impl Staging {
-    /// Makes the directory, and those above it.
-    pub(crate) fn new(destination: &Path) -> Result<Staging> {
-        let write = |path: &Path, source| Error::from(write_error(path, source));
-        let Some(name) = destination.file_name() else {
-            let advice = "give the name of a new directory";
-            return Err(Error::Exists {
-                path: destination.to_owned(),
-                advice,
-            });
-        };
-        let parent = parent(destination);
-        std::fs::create_dir_all(parent).map_err(|source| write(parent, source))?;
-        for attempt in 0..1000 {
-            let name = format!(".{}.{}-{attempt}.tmp", name.display(), std::process::id());
-            let path = parent.join(name);
-            match std::fs::create_dir(&path) {
-                Ok(()) => {
-                    let destination = destination.to_owned();
-                    return Ok(Staging {
-                        path,
-                        destination,
-                        committed: false,
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(write(&path, error)),
-            }
-        }
-        Err(write(parent, ErrorKind::AlreadyExists.into()))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Gives the directory its name. With `force` a directory of that name is moved aside first and
-    /// removed last, so that one of the two is always there. A note, if it could not be removed.
-    pub(crate) fn commit(mut self, force: bool) -> Result<Option<String>> {
-        let error = |source| write_error(&self.destination, source);
-        let mut aside = None;
-        if self.destination.symlink_metadata().is_ok() {
-            if !force {
-                let advice = "it was made while the conversion ran";
-                return Err(Error::Exists {
-                    path: self.destination.clone(),
-                    advice,
-                });
-            }
-            let old = self.path.with_extension("old");
-            std::fs::rename(&self.destination, &old).map_err(error)?;
-            aside = Some(old);
-        }
-        if let Err(source) = std::fs::rename(&self.path, &self.destination) {
-            if let Some(old) = &aside {
-                std::fs::rename(old, &self.destination).map_err(error)?;
-            }
-            return Err(error(source).into());
-        }
-        self.committed = true;
-        Ok(aside.and_then(|old| {
-            let error = std::fs::remove_dir_all(&old).err()?;
-            Some(format!(
-                "the replaced directory is still there as {}: {error}",
-                old.display()
-            ))
-        }))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.committed {
-            // The error that led here is the one to report.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
 /// The directory that a path lies in.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -3,28 +3,31 @@
 mod configured;
 mod decide;
 mod names;
+mod npz;
 mod packed;
 mod table;
 
 pub(crate) use decide::Planner;
 pub use table::Planned;
 
+use crate::blocks::Lanes;
 use crate::budget::{self, Measured};
 use crate::config::{Config, Llama};
 use crate::foreign::Scheme;
+use crate::layout::Layout;
 use crate::options::dtype_name;
 use crate::rules::Rule;
 use crate::source::{Extra, Model};
 use crate::stored::Stored;
 use crate::write::Progress;
-use crate::{Open, Options, Result};
+use crate::{Options, Result, receipt};
 use decide::exact;
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
 use names::tensors;
 use packed::Packed;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -39,6 +42,10 @@ pub struct Plan {
     pub(crate) config: Config,
     pub(crate) files: Vec<Extra>,
     pub(crate) notes: Vec<String>,
+    /// The files that were read to make the plan, or will be copied; no directory.
+    pub(crate) sources: Vec<PathBuf>,
+    pub(crate) lanes: Lanes,
+    pub(crate) layout: Layout,
 }
 
 /// What happens to one tensor of the source.
@@ -56,13 +63,37 @@ pub(crate) struct Job {
     pub(crate) rows: usize,
     /// Elements of a row.
     pub(crate) k: usize,
-    /// The heads within which rows are interleaved and are put in half-split order.
-    pub(crate) heads: Option<usize>,
+    /// How the rows of q and k are put in another order.
+    pub(crate) turn: Option<Turn>,
     pub(crate) action: Action,
     /// Which of the plan's rules decided; `None` where none is about it.
     pub(crate) rule: Option<usize>,
     /// What was measured to choose its bits.
     pub(crate) measured: Option<Measured>,
+}
+
+/// Another order of the rows of each head: those of a pair are neighbours in Meta's files, and half a
+/// head apart in Hugging Face's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// From neighbours to halves, of so many heads.
+    ToHalves(usize),
+    /// The way back.
+    ToPairs(usize),
+}
+
+impl Turn {
+    /// Which of a source's `rows` rows is row `row` of the output.
+    pub(crate) fn place(self, rows: usize, row: usize) -> usize {
+        let (Turn::ToHalves(heads) | Turn::ToPairs(heads)) = self;
+        let half = rows / heads.max(1) / 2;
+        let (head, within) = (row / (2 * half), row % (2 * half));
+        let place = match self {
+            Turn::ToHalves(_) => 2 * (within % half) + within / half,
+            Turn::ToPairs(_) => within % 2 * half + within / 2,
+        };
+        head * 2 * half + place
+    }
 }
 
 /// What happens to a row.
@@ -102,6 +133,12 @@ impl Job {
         let packed = self.packed.iter();
         let others = packed.flat_map(|packed| [Some(&packed.scales), packed.biases.as_ref()]);
         [&self.source].into_iter().chain(others.flatten())
+    }
+
+    /// Bytes that are read of it.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let sizes = self.planes().map(|plane| plane.dtype.bytes(&plane.shape));
+        sizes.map(|size| size.unwrap_or(0) as u64).sum()
     }
 
     /// How the source stores it, in a word.
@@ -179,7 +216,7 @@ pub(crate) fn element(dtype: Type) -> Option<DType> {
 pub(crate) fn plan(
     mut model: Model,
     options: &Options,
-    open: &Open<'_>,
+    opened: BTreeSet<PathBuf>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Plan> {
     options.check()?;
@@ -200,17 +237,20 @@ pub(crate) fn plan(
         rules: options.rules(llama.layers)?,
         layers: llama.layers,
     };
-    let mut jobs = planner.jobs(&expected)?;
+    let layout = options.layout;
+    let mut jobs = layout.complete(planner.jobs(&expected)?);
     planner.check_rules(&jobs)?;
+    let mut lanes = Lanes::within(&jobs, options.max_memory)?;
     let mut notes = Vec::new();
     if let Some(target) = options.target {
-        let chosen = budget::choose(&planner, &jobs, target, open, progress)?;
+        let chosen = budget::choose(&planner, &jobs, target, lanes, progress)?;
         planner.rules.extend(chosen.rules);
-        jobs = planner.jobs(&expected)?;
+        jobs = layout.complete(planner.jobs(&expected)?);
         for (job, measured) in jobs.iter_mut().zip(chosen.measured) {
             job.measured = measured;
         }
         notes.push(chosen.note);
+        lanes = Lanes::within(&jobs, options.max_memory)?;
     }
     let exact = model.scheme.as_ref().and_then(Scheme::scales);
     note_changes(&jobs, options, exact, &mut notes);
@@ -218,6 +258,9 @@ pub(crate) fn plan(
     model.notes.extend(notes);
     let dtype = options.dtype.or(model.dtype);
     configured::complete(&mut model.config, &jobs, &rules, options, dtype);
+    if layout == Layout::Npz {
+        model.config = npz::config(&model.config_path, &model.config, &llama, &jobs)?;
+    }
     let Model {
         path,
         config,
@@ -225,6 +268,7 @@ pub(crate) fn plan(
         notes,
         ..
     } = model;
+    let sources = receipt::sources(opened, &files);
     Ok(Plan {
         path,
         jobs,
@@ -232,6 +276,9 @@ pub(crate) fn plan(
         config,
         files,
         notes,
+        sources,
+        lanes,
+        layout,
     })
 }
 

@@ -1,59 +1,89 @@
-//! One tensor's rows: read, put in order, rounded, quantised; a block at a time, on all cores.
+//! One tensor's rows: read, put in order, rounded, quantised, measured; a block at a time.
 
-use crate::plan::{Action, Job};
+use crate::blocks::Lanes;
+use crate::measure::{Distance, Sums};
+use crate::plan::{Action, Job, element};
 use crate::quantise::{self, QuantiseError, Quantised};
 use crate::stored::Opened;
-use crate::{Error, Open, Result};
+use crate::{Error, Result};
 use half::{bf16, f16};
 use kiln_array::{DType, Format};
 use kiln_formats::gguf::{dequantise, fives};
 use kiln_formats::{BlockType, Type};
-use std::borrow::Cow;
 use std::ops::Range;
-
-/// Elements that one thread takes at a time: 1 MB of f32.
-const BLOCK: usize = 1 << 18;
 
 /// A tensor of the source; for one that MLX has quantised its codes, scales and biases.
 type Planes<'a> = [Opened<'a>];
 
-/// Opens the files anew, so that what was read of one tensor does not stay in memory.
-fn open_planes<'a>(job: &'a Job, open: &Open<'_>) -> Result<Vec<Opened<'a>>> {
-    job.planes().map(|plane| plane.open(open)).collect()
+/// What could not be made of a block, or the block.
+type Attempt<T> = std::result::Result<T, Fault>;
+
+fn open_planes(job: &Job) -> Result<Vec<Opened<'_>>> {
+    job.planes().map(|plane| plane.open()).collect()
 }
 
-/// Converts a tensor. `emit` gets the rows' bytes or codes in order. The scales and biases come
-/// last, as a whole.
+/// What comes after a tensor's codes.
+pub(crate) struct Rest {
+    pub(crate) scales: Vec<u8>,
+    pub(crate) biases: Vec<u8>,
+    /// How far the numbers that were written are from those of the source.
+    pub(crate) distance: Distance,
+}
+
+/// Converts a tensor. `emit` gets the rows' bytes or codes in order.
 pub(crate) fn convert(
     job: &Job,
-    open: &Open<'_>,
+    lanes: Lanes,
     emit: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<(Vec<u8>, Vec<u8>)> {
-    let planes = &open_planes(job, open)?;
+) -> Result<Rest> {
+    let planes = &open_planes(job)?;
     let (mut scales, mut biases) = (Vec::new(), Vec::new());
+    let mut sums = Sums::default();
     let work = |rows| convert_rows(job, planes, rows);
-    in_blocks(job, &work, &mut |part| {
-        let part = part.map_err(|fault| fault.name(job))?;
+    lanes.each(job, &work, &mut |part| {
+        let (part, of_rows) = part.map_err(|fault| fault.name(job))?;
         emit(&part.codes)?;
         scales.extend(part.scales);
         biases.extend(part.biases);
+        of_rows.into_iter().for_each(|row| sums.add(row));
         Ok(())
     })?;
-    Ok((scales, biases))
+    Ok(Rest {
+        scales,
+        biases,
+        distance: sums.distance(),
+    })
+}
+
+/// How far the weights of a tensor are from those of another of the same shape.
+pub(crate) fn compare(before: &Job, after: &Job, lanes: Lanes) -> Result<Distance> {
+    let (first, second) = (&open_planes(before)?, &open_planes(after)?);
+    let work = |rows: Range<usize>| {
+        let of = |job, planes, rows| values(job, planes, rows).map_err(|fault| fault.name(job));
+        let one = of(before, first, rows.clone())?;
+        let other = of(after, second, rows)?;
+        Ok::<_, Error>(row_sums(before.k, &one, &other))
+    };
+    let mut sums = Sums::default();
+    lanes.each(before, &work, &mut |part| {
+        part?.into_iter().for_each(|row| sums.add(row));
+        Ok(())
+    })?;
+    Ok(sums.distance())
 }
 
 /// The squared errors of a tensor's weights in each of these formats, and their squares. `dtype`
 /// is what the weights are rounded to first.
 pub(crate) fn errors(
     job: &Job,
-    open: &Open<'_>,
+    lanes: Lanes,
     formats: &[Format],
     dtype: DType,
 ) -> Result<(Vec<f64>, f64)> {
-    let planes = &open_planes(job, open)?;
+    let planes = &open_planes(job)?;
     let (mut errors, mut squares) = (vec![0.0; formats.len()], 0.0);
-    let work = |rows: Range<usize>| -> std::result::Result<(Vec<f64>, f64), Fault> {
-        let values = rounded_values(job, planes, rows.clone(), dtype)?;
+    let work = |rows: Range<usize>| -> Attempt<(Vec<f64>, f64)> {
+        let values = all_rounded(values(job, planes, rows.clone())?, dtype)?;
         let squares: f64 = values.iter().map(|&value| square(value)).sum();
         let mut restored = vec![0.0; values.len()];
         let mut error = |&format: &Format| {
@@ -66,13 +96,10 @@ pub(crate) fn errors(
             Ok(differences.sum::<f64>())
         };
         let errors = formats.iter().map(&mut error);
-        Ok((
-            errors.collect::<std::result::Result<Vec<f64>, Fault>>()?,
-            squares,
-        ))
+        Ok((errors.collect::<Attempt<Vec<f64>>>()?, squares))
     };
     // Blocks are the same for any number of threads, and are summed in order.
-    in_blocks(job, &work, &mut |part| {
+    lanes.each(job, &work, &mut |part| {
         let (more, block) = part.map_err(|fault| fault.name(job))?;
         errors
             .iter_mut()
@@ -88,72 +115,18 @@ fn square(value: f32) -> f64 {
     f64::from(value) * f64::from(value)
 }
 
-/// Does `work` on blocks of rows, each on a thread of its own, and gives the results to `take` in
-/// order.
-fn in_blocks<T: Send>(
-    job: &Job,
-    work: &(dyn Fn(Range<usize>) -> T + Sync),
-    take: &mut dyn FnMut(T) -> Result<()>,
-) -> Result<()> {
-    if job.k == 0 {
-        return Ok(());
-    }
-    let (threads, block) = (threads(), block(job));
-    let mut start = 0;
-    while start < job.rows {
-        let mut blocks = Vec::new();
-        while blocks.len() < threads && start < job.rows {
-            let end = job.rows.min(start + block);
-            blocks.push(start..end);
-            start = end;
-        }
-        for part in side_by_side(work, blocks) {
-            take(part)?;
-        }
-    }
-    Ok(())
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(16)
-}
-
-/// Rows that one thread takes at a time.
-fn block(job: &Job) -> usize {
-    (BLOCK / job.k.max(1)).max(1)
-}
-
-/// Bytes that blocks of rows need while they are worked on: values in f32, and as many bytes again
-/// for what is gathered and made.
-pub(crate) fn working(job: &Job) -> usize {
-    let values = block(job).min(job.rows) * job.k;
-    8 * values * threads().min(job.rows.div_ceil(block(job)))
-}
-
-fn side_by_side<T: Send>(
-    work: &(dyn Fn(Range<usize>) -> T + Sync),
-    mut blocks: Vec<Range<usize>>,
-) -> Vec<T> {
-    let Some(first) = blocks.pop() else {
-        return Vec::new();
-    };
-    let mut parts: Vec<Option<T>> = blocks.iter().map(|_| None).collect();
-    let last = std::thread::scope(|scope| {
-        for (part, rows) in parts.iter_mut().zip(blocks) {
-            scope.spawn(move || *part = Some(work(rows)));
-        }
-        work(first)
-    });
-    parts.into_iter().flatten().chain([last]).collect()
-}
-
 /// What is wrong with a weight.
 enum Fault {
     TooLarge(f32, DType),
     Quantise(QuantiseError),
     Length,
+    Other(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault::Other(error)
+    }
 }
 
 impl Fault {
@@ -176,31 +149,75 @@ impl Fault {
                 let found = "fewer".to_owned();
                 kiln_formats::Error::invalid(&path, Some(&tensor), expected, found).into()
             }
+            Fault::Other(error) => error,
         }
     }
 }
 
-/// Converts these rows. Without quantisation, the bytes are in `codes`.
+/// Converts these rows, and measures each; nothing is measured where nothing can change. Without
+/// quantisation, the bytes are in `codes`.
 fn convert_rows(
     job: &Job,
     planes: &Planes<'_>,
     rows: Range<usize>,
-) -> std::result::Result<Quantised, Fault> {
+) -> Attempt<(Quantised, Vec<Sums>)> {
     let plain = |codes| Quantised {
         codes,
         ..Quantised::default()
     };
+    let measured = |format: Format, before: &[f32], made: &Quantised| {
+        let mut after = vec![0.0; before.len()];
+        let planes = [&made.codes[..], &made.scales, &made.biases];
+        match quantise::dequantise(format, planes, job.k, &mut after) {
+            true => Ok(row_sums(job.k, before, &after)),
+            false => Err(Fault::Length),
+        }
+    };
     match job.action {
-        Action::Copy => Ok(plain(stored_rows(job, planes, rows)?.into_owned())),
-        Action::Cast(dtype) => Ok(plain(rounded(&values(job, planes, rows)?, dtype)?)),
-        Action::Repack(_) => repack(job.source.dtype, &stored_rows(job, planes, rows)?),
-        Action::Keep(format) => keep(job, planes, rows, format),
+        Action::Copy => Ok((plain(stored_rows(job, planes, rows)?), Vec::new())),
+        Action::Cast(dtype) => {
+            let before = values(job, planes, rows)?;
+            let bytes = rounded(&before, dtype)?;
+            let after = all_rounded(before.clone(), dtype)?;
+            Ok((plain(bytes), row_sums(job.k, &before, &after)))
+        }
+        Action::Repack(format) => {
+            let stored = stored_rows(job, planes, rows)?;
+            let made = repack(job.source.dtype, &stored)?;
+            let before = dequantised(job, &stored)?;
+            let sums = measured(format, &before, &made)?;
+            Ok((made, sums))
+        }
+        Action::Keep(format) => {
+            let packed = packed_rows(job, planes, rows)?;
+            if packed.0.scales() == format.scales() {
+                return Ok((keep(packed, format)?, Vec::new()));
+            }
+            let before = unpacked(job, &packed)?;
+            let made = keep(packed, format)?;
+            let sums = measured(format, &before, &made)?;
+            Ok((made, sums))
+        }
         Action::Quantise(format, dtype) => {
             let start = rows.start;
-            let values = rounded_values(job, planes, rows, dtype)?;
-            quantised(job, &values, format, dtype, start)
+            let before = values(job, planes, rows)?;
+            let made = match element(job.source.dtype) == Some(dtype) && job.packed.is_none() {
+                true => quantised(job, &before, format, dtype, start)?,
+                false => {
+                    let weights = all_rounded(before.clone(), dtype)?;
+                    quantised(job, &weights, format, dtype, start)?
+                }
+            };
+            let sums = measured(format, &before, &made)?;
+            Ok((made, sums))
         }
     }
+}
+
+fn row_sums(k: usize, before: &[f32], after: &[f32]) -> Vec<Sums> {
+    let rows = before.chunks(k.max(1)).zip(after.chunks(k.max(1)));
+    rows.map(|(before, after)| Sums::of(before, after))
+        .collect()
 }
 
 fn quantised(
@@ -209,50 +226,51 @@ fn quantised(
     format: Format,
     dtype: DType,
     start: usize,
-) -> std::result::Result<Quantised, Fault> {
+) -> Attempt<Quantised> {
     quantise::quantise(values, job.k, format, dtype)
         .map_err(|error| Fault::Quantise(within_tensor(error, start)))
 }
 
 /// Codes as they are; scales and biases too, if their dtype stays.
-fn keep(
-    job: &Job,
-    planes: &Planes<'_>,
-    rows: Range<usize>,
-    format: Format,
-) -> std::result::Result<Quantised, Fault> {
-    let (own, [codes, scales, biases]) = packed_rows(job, planes, rows)?;
-    let cast = |plane: Cow<'_, [u8]>| {
+fn keep((own, [codes, scales, biases]): PackedRows, format: Format) -> Attempt<Quantised> {
+    let cast = |plane: Vec<u8>| {
         if own.scales() == format.scales() {
-            return Ok(plane.into_owned());
+            return Ok(plane);
         }
         let count = plane.len() / own.scale_bytes();
         let values: Vec<f32> = (0..count).map(|i| own.scale(&plane, i)).collect();
         rounded(&values, format.dequantised())
     };
     Ok(Quantised {
-        codes: codes.into_owned(),
+        codes,
         scales: cast(scales)?,
         biases: cast(biases)?,
     })
 }
 
 /// Codes, scales and biases of some rows, and their format.
-type PackedRows<'a> = (Format, [Cow<'a, [u8]>; 3]);
+type PackedRows = (Format, [Vec<u8>; 3]);
 
 /// These rows of a source that MLX has quantised.
-fn packed_rows<'a>(
-    job: &Job,
-    planes: &'a Planes<'_>,
-    rows: Range<usize>,
-) -> std::result::Result<PackedRows<'a>, Fault> {
+fn packed_rows(job: &Job, planes: &Planes<'_>, rows: Range<usize>) -> Attempt<PackedRows> {
     let packed = job.packed.as_ref().ok_or(Fault::Length)?;
-    let plane = |plane: Option<&'a Opened<'_>>| match plane {
-        Some(plane) => in_order(job, plane, rows.clone()).ok_or(Fault::Length),
-        None => Ok(Cow::default()),
+    let plane = |plane: Option<&Opened<'_>>| match plane {
+        Some(plane) => in_order(job, plane, rows.clone()),
+        None => Ok(Vec::new()),
     };
     let [codes, scales, biases] = [0, 1, 2].map(|number| plane(planes.get(number)));
     Ok((packed.format, [codes?, scales?, biases?]))
+}
+
+/// The numbers that such rows stand for.
+fn unpacked(job: &Job, (format, packed): &PackedRows) -> Attempt<Vec<f32>> {
+    let packed = packed.each_ref().map(|plane| &plane[..]);
+    let weights = packed[0].len() * 8 / format.bits();
+    let mut values = vec![0.0; weights];
+    match quantise::dequantise(*format, packed, job.k, &mut values) {
+        true => Ok(values),
+        false => Err(Fault::Length),
+    }
 }
 
 /// Rows are counted from the tensor's first.
@@ -268,61 +286,44 @@ fn within_tensor(error: QuantiseError, start: usize) -> QuantiseError {
 }
 
 /// The stored bytes of output rows `rows`.
-fn stored_rows<'a>(
-    job: &Job,
-    planes: &'a Planes<'_>,
-    rows: Range<usize>,
-) -> std::result::Result<Cow<'a, [u8]>, Fault> {
+fn stored_rows(job: &Job, planes: &Planes<'_>, rows: Range<usize>) -> Attempt<Vec<u8>> {
     let stored = planes.first().ok_or(Fault::Length)?;
-    in_order(job, stored, rows).ok_or(Fault::Length)
+    Ok(in_order(job, stored, rows)?)
 }
 
-/// A plane's bytes of output rows `rows`: in place, or gathered where a head's rows are
-/// interleaved. `None` if the source is too short.
-fn in_order<'a>(job: &Job, stored: &'a Opened<'_>, rows: Range<usize>) -> Option<Cow<'a, [u8]>> {
-    let Some(heads) = job.heads else {
+/// A plane's bytes of output rows `rows`; gathered where a head's rows are turned.
+fn in_order(job: &Job, stored: &Opened<'_>, rows: Range<usize>) -> Result<Vec<u8>> {
+    let Some(turn) = job.turn else {
         return stored.rows(rows);
     };
-    let half = job.rows / heads / 2;
-    let place = |row: usize| {
-        let (head, side, pair) = (row / (2 * half), row / half % 2, row % half);
-        head * 2 * half + 2 * pair + side
-    };
-    stored.gather(rows.map(place)).map(Cow::Owned)
+    stored.gather(rows.map(|row| turn.place(job.rows, row)).collect())
 }
 
 /// The weights of these rows.
-fn values(
-    job: &Job,
-    planes: &Planes<'_>,
-    rows: Range<usize>,
-) -> std::result::Result<Vec<f32>, Fault> {
-    let mut values = vec![0.0; rows.len() * job.k];
-    let whole = match job.packed {
-        Some(_) => {
-            let (format, packed) = packed_rows(job, planes, rows)?;
-            let packed = packed.each_ref().map(|plane| &plane[..]);
-            quantise::dequantise(format, packed, job.k, &mut values)
-        }
-        None => {
-            let source = stored_rows(job, planes, rows)?;
-            dequantise(job.source.dtype, &source, &mut values)
-        }
+fn values(job: &Job, planes: &Planes<'_>, rows: Range<usize>) -> Attempt<Vec<f32>> {
+    let count = rows.len() * job.k;
+    let values = match job.packed {
+        Some(_) => unpacked(job, &packed_rows(job, planes, rows)?)?,
+        None => dequantised(job, &stored_rows(job, planes, rows)?)?,
     };
-    if whole {
-        Ok(values)
-    } else {
-        Err(Fault::Length)
+    match values.len() == count {
+        true => Ok(values),
+        false => Err(Fault::Length),
     }
 }
 
-fn rounded_values(
-    job: &Job,
-    planes: &Planes<'_>,
-    rows: Range<usize>,
-    dtype: DType,
-) -> std::result::Result<Vec<f32>, Fault> {
-    let mut values = values(job, planes, rows)?;
+/// The weights that rows of the source's own type stand for.
+fn dequantised(job: &Job, stored: &[u8]) -> Attempt<Vec<f32>> {
+    let rows = job.source.dtype.bytes(&[job.k]).filter(|&bytes| bytes > 0);
+    let rows = rows.map_or(0, |bytes| stored.len() / bytes);
+    let mut values = vec![0.0; rows * job.k];
+    match dequantise(job.source.dtype, stored, &mut values) {
+        true => Ok(values),
+        false => Err(Fault::Length),
+    }
+}
+
+fn all_rounded(mut values: Vec<f32>, dtype: DType) -> Attempt<Vec<f32>> {
     for value in &mut values {
         *value = round(*value, dtype)?;
     }
@@ -330,7 +331,7 @@ fn rounded_values(
 }
 
 /// `value` in `dtype`. A finite value must not become infinite.
-fn round(value: f32, dtype: DType) -> std::result::Result<f32, Fault> {
+fn round(value: f32, dtype: DType) -> Attempt<f32> {
     let rounded = dtype.round(value);
     if rounded.is_infinite() && value.is_finite() {
         return Err(Fault::TooLarge(value, dtype));
@@ -338,7 +339,7 @@ fn round(value: f32, dtype: DType) -> std::result::Result<f32, Fault> {
     Ok(rounded)
 }
 
-fn rounded(values: &[f32], dtype: DType) -> std::result::Result<Vec<u8>, Fault> {
+fn rounded(values: &[f32], dtype: DType) -> Attempt<Vec<u8>> {
     let mut bytes = Vec::with_capacity(values.len() * dtype.bytes());
     for &value in values {
         let value = round(value, dtype)?;
@@ -354,7 +355,7 @@ fn rounded(values: &[f32], dtype: DType) -> std::result::Result<Vec<u8>, Fault> 
 /// GGUF blocks as codes, scales and biases of the same numbers. `scale · code + bias` with scale
 /// `d` is: Q4_0, bias −8d; Q5_0, −16d; Q4_1 and Q5_1, m; Q8_0, −128d and signed codes made unsigned.
 /// The blocks of MXFP4 are those of the format of that name, but for the order of their codes.
-fn repack(dtype: Type, source: &[u8]) -> std::result::Result<Quantised, Fault> {
+fn repack(dtype: Type, source: &[u8]) -> Attempt<Quantised> {
     let mut out = Quantised::default();
     match dtype {
         Type::Gguf(BlockType::Q4_0) => {
@@ -414,7 +415,7 @@ fn push(out: &mut Quantised, scale: [u8; 2], bias: [u8; 2]) {
 }
 
 /// An f16 times a power of two: exact unless it overflows, which is an error.
-fn scaled(half: [u8; 2], by: f32) -> std::result::Result<[u8; 2], Fault> {
+fn scaled(half: [u8; 2], by: f32) -> Attempt<[u8; 2]> {
     let value = f16::from_le_bytes(half).to_f32() * by;
     Ok(f16::from_f32(round(value, DType::F16)?).to_le_bytes())
 }

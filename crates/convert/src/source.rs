@@ -3,6 +3,7 @@
 use crate::config::{Config, EMBEDDING, Expected, NORM};
 use crate::foreign::Scheme;
 use crate::names::{self, Names};
+use crate::plan::Turn;
 use crate::stored::Stored;
 use crate::{Open, Result, directory, gguf, meta};
 use kiln_array::DType;
@@ -97,9 +98,13 @@ impl Model {
         Some(&norm.shape)
     }
 
-    /// The heads whose rows must be put in order, for this tensor.
-    pub(crate) fn interleaved_heads(&self, tensor: &Expected) -> Option<usize> {
-        tensor.heads.filter(|_| self.interleaved)
+    /// How this tensor's rows must be turned for an output with rows in pairs, or in halves.
+    pub(crate) fn turn(&self, tensor: &Expected, pairs: bool) -> Option<Turn> {
+        match (self.interleaved, pairs) {
+            (true, false) => tensor.heads.map(Turn::ToHalves),
+            (false, true) => tensor.heads.map(Turn::ToPairs),
+            _ => None,
+        }
     }
 }
 

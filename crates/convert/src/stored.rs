@@ -1,7 +1,7 @@
 //! A tensor of the source: where its rows lie.
 
-use crate::{Error, Open, Result};
-use kiln_formats::{Bytes, Checkpoint, File, Tensor, Type};
+use crate::Result;
+use kiln_formats::{Bytes, Checkpoint, File, Reader, Tensor, Type};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
@@ -26,16 +26,22 @@ pub(crate) struct Making {
     how: Arc<How>,
 }
 
-/// The bytes, row after row; `None` if what they are made of is not there.
-type How = dyn Fn(&[Opened<'_>]) -> Option<Vec<u8>> + Send + Sync;
+/// The bytes, row after row; `None` if parts do not fit to each other.
+type How = dyn Fn(&[Opened<'_>]) -> Result<Option<Vec<u8>>> + Send + Sync;
 
 impl Making {
     pub(crate) fn new(
         of: Vec<Stored>,
-        how: impl Fn(&[Opened<'_>]) -> Option<Vec<u8>> + Send + Sync + 'static,
+        how: impl Fn(&[Opened<'_>]) -> Result<Option<Vec<u8>>> + Send + Sync + 'static,
     ) -> Making {
         let how = Arc::new(how);
         Making { of, how }
+    }
+
+    /// Bytes of all that is read.
+    fn bytes(&self) -> usize {
+        let pieces = self.of.iter().flat_map(|part| &part.pieces);
+        pieces.map(|piece| piece.range.len()).sum()
     }
 }
 
@@ -91,16 +97,25 @@ impl Piece {
         }
     }
 
-    /// The bytes of rows, where they lie together.
-    fn together<'a>(&self, bytes: &'a [u8], rows: Range<usize>) -> Option<&'a [u8]> {
-        let whole = self.scattered.is_none() && (self.row_step == self.row_bytes || self.rows == 1);
-        let (start, end) = (rows.start * self.row_bytes, rows.end * self.row_bytes);
-        bytes.get(start..end).filter(|_| whole)
+    /// The bytes from the first element of the first of these rows to the last element of the last.
+    fn span(&self, rows: Range<usize>) -> Range<usize> {
+        if rows.is_empty() {
+            return 0..0;
+        }
+        let length = match self.scattered {
+            Some((step, size)) => (self.row_bytes / size.max(1)).saturating_sub(1) * step + size,
+            None => self.row_bytes,
+        };
+        rows.start * self.row_step..(rows.end - 1) * self.row_step + length
     }
 
-    /// Appends a row's bytes.
-    fn push(&self, bytes: &[u8], row: usize, out: &mut Vec<u8>) -> Option<()> {
-        let start = row * self.row_step;
+    /// Whether rows follow each other without anything in between.
+    fn is_dense(&self) -> bool {
+        self.scattered.is_none() && (self.row_step == self.row_bytes || self.rows == 1)
+    }
+
+    /// Appends the bytes of the row whose first element is at `start`.
+    fn push(&self, bytes: &[u8], start: usize, out: &mut Vec<u8>) -> Option<()> {
         let Some((step, size)) = self.scattered else {
             out.extend_from_slice(bytes.get(start..start + self.row_bytes)?);
             return Some(());
@@ -134,7 +149,7 @@ impl Stored {
             _ => 1,
         };
         let row = bytes / rows.max(1);
-        // What messages call the file, and what is mapped to read it, are those of the parts.
+        // What messages call the file is that of the first part.
         let pieces = making
             .of
             .iter()
@@ -206,16 +221,6 @@ impl Stored {
         self
     }
 
-    /// Bytes that are mapped or made to read it.
-    pub(crate) fn mapped(&self) -> usize {
-        if let Some(making) = &self.making {
-            let made = self.pieces.iter().map(|piece| piece.range.len());
-            return making.of.iter().map(Stored::mapped).chain(made).sum();
-        }
-        let mapped = self.pieces.iter().filter(|piece| !piece.file.is_made());
-        mapped.map(|piece| piece.range.len()).sum()
-    }
-
     /// Bytes that were unpacked from its files and stay in memory.
     pub(crate) fn unpacked(&self) -> usize {
         let made = self.pieces.iter().filter(|piece| piece.file.is_made());
@@ -229,84 +234,120 @@ impl Stored {
             .map_or(Path::new(""), |piece| piece.file.path())
     }
 
-    /// The contents of the files of its pieces.
-    ///
-    /// # Errors
-    /// Those of `open`; a file that became shorter.
-    pub(crate) fn open(&self, open: &Open<'_>) -> Result<Opened<'_>> {
+    /// Bytes that are read or made as a whole, because each row is spread over them.
+    pub(crate) fn whole(&self) -> usize {
         if let Some(making) = &self.making {
-            let parts = making.of.iter().map(|part| part.open(open));
-            return self.make(making, &parts.collect::<Result<Vec<_>>>()?);
+            return making.bytes() + self.dtype.bytes(&self.shape).unwrap_or(0);
         }
-        let mut files = Vec::with_capacity(self.pieces.len());
-        for piece in &self.pieces {
-            let bytes = piece.file.reopen(open)?;
-            if (*bytes).as_ref().len() < piece.range.end {
-                return Err(Error::File(kiln_formats::Error::Read {
-                    path: piece.file.path().to_owned(),
-                    source: std::io::Error::other("the file became shorter"),
-                }));
-            }
-            files.push(bytes);
-        }
-        let stored = self;
-        Ok(Opened { stored, files })
+        let spread = self.pieces.iter().filter(|piece| piece.scattered.is_some());
+        spread.map(|piece| piece.range.len()).sum()
     }
 
-    /// Whether two tensors are the same bytes, row by row.
-    pub(crate) fn equals(&self, other: &Stored) -> bool {
-        if (self.dtype, &self.shape) != (other.dtype, &other.shape) {
-            return false;
-        }
-        let (Ok(mine), Ok(its)) = (self.at_hand(), other.at_hand()) else {
-            return false;
-        };
-        let rows = self.shape.first().copied().unwrap_or(0);
-        (0..rows).all(
-            |row| match (mine.rows(row..row + 1), its.rows(row..row + 1)) {
-                (Some(mine), Some(its)) => mine == its,
-                _ => false,
-            },
-        )
-    }
-
-    /// Its files as they were opened to find the tensor.
+    /// Opens its files anew, to read rows by position.
     ///
     /// # Errors
-    /// Bytes that cannot be made.
-    pub(crate) fn at_hand(&self) -> Result<Opened<'_>> {
+    /// A file that cannot be opened or became shorter.
+    pub(crate) fn open(&self) -> Result<Opened<'_>> {
         if let Some(making) = &self.making {
-            let parts = making.of.iter().map(Stored::at_hand);
-            return self.make(making, &parts.collect::<Result<Vec<_>>>()?);
+            return self.make(making);
         }
-        let files = self.pieces.iter();
+        let data = self.pieces.iter().map(Data::of);
         Ok(Opened {
             stored: self,
-            files: files.map(|piece| piece.file.owner().clone()).collect(),
+            data: data.collect::<Result<Vec<Data>>>()?,
         })
     }
 
-    fn make(&self, making: &Making, parts: &[Opened<'_>]) -> Result<Opened<'_>> {
+    fn make(&self, making: &Making) -> Result<Opened<'_>> {
+        let parts = making.of.iter().map(Stored::open);
+        let made = (making.how)(&parts.collect::<Result<Vec<_>>>()?)?;
         let length = self.dtype.bytes(&self.shape);
-        let made = (making.how)(parts).filter(|made| Some(made.len()) == length);
-        let Some(made) = made else {
+        let Some(made) = made.filter(|made| Some(made.len()) == length) else {
             let expected = "what a layer of its kind consists of";
             let found = "parts that do not fit";
             let name = Some(self.name.as_str());
             return Err(kiln_formats::Error::invalid(self.path(), name, expected, found).into());
         };
+        let range = 0..made.len();
         Ok(Opened {
             stored: self,
-            files: vec![Arc::new(made)],
+            data: vec![Data::Memory(Arc::new(made), range)],
         })
+    }
+
+    /// Whether two tensors are the same bytes, row by row.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn equals(&self, other: &Stored) -> Result<bool> {
+        if (self.dtype, &self.shape) != (other.dtype, &other.shape) {
+            return Ok(false);
+        }
+        let (mine, its) = (self.open()?, other.open()?);
+        let rows = match self.shape[..] {
+            [rows, _] => rows,
+            _ => 1,
+        };
+        let size: usize = self.pieces.iter().map(|piece| piece.row_bytes).sum();
+        let step = (COMPARED / size.max(1)).max(1);
+        for start in (0..rows).step_by(step) {
+            let block = start..rows.min(start + step);
+            if mine.rows(block.clone())? != its.rows(block)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-/// A tensor and its files' contents.
+/// Bytes that are compared at a time.
+const COMPARED: usize = 1 << 20;
+
+/// Where a piece's bytes are read.
+enum Data {
+    File(Reader),
+    /// The whole piece.
+    Memory(Bytes, Range<usize>),
+}
+
+impl Data {
+    fn of(piece: &Piece) -> Result<Data> {
+        if piece.file.is_made() {
+            return Ok(Data::Memory(
+                piece.file.owner().clone(),
+                piece.range.clone(),
+            ));
+        }
+        let reader = Reader::open(piece.file.path())?;
+        if piece.scattered.is_none() {
+            return Ok(Data::File(reader));
+        }
+        let whole = reader.read(piece.range.clone())?;
+        let range = 0..whole.len();
+        Ok(Data::Memory(Arc::new(whole), range))
+    }
+
+    /// Bytes counted from the piece's first.
+    fn read(&self, piece: &Piece, span: Range<usize>) -> Result<Cow<'_, [u8]>> {
+        match self {
+            Data::File(reader) => {
+                let start = piece.range.start;
+                let bytes = reader.read(start + span.start..start + span.end)?;
+                Ok(Cow::Owned(bytes))
+            }
+            Data::Memory(bytes, range) => {
+                let bytes = (**bytes).as_ref().get(range.clone()).unwrap_or(&[]);
+                Ok(Cow::Borrowed(bytes.get(span).unwrap_or(&[])))
+            }
+        }
+    }
+}
+
+/// A tensor whose files are open.
 pub(crate) struct Opened<'a> {
     stored: &'a Stored,
     /// One for each piece.
-    files: Vec<Bytes>,
+    data: Vec<Data>,
 }
 
 impl Opened<'_> {
@@ -316,7 +357,10 @@ impl Opened<'_> {
     }
 
     /// The bytes of all rows.
-    pub(crate) fn all(&self) -> Option<Cow<'_, [u8]>> {
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn all(&self) -> Result<Vec<u8>> {
         let rows = match self.stored.shape[..] {
             [rows, _] => rows,
             _ => 1,
@@ -324,45 +368,55 @@ impl Opened<'_> {
         self.rows(0..rows)
     }
 
-    fn pieces(&self) -> impl Iterator<Item = (&Piece, &[u8])> {
-        let bytes = self.files.iter().map(|file| (**file).as_ref());
-        let pieces = self.stored.pieces.iter().zip(bytes);
-        pieces.map(|(piece, bytes)| (piece, bytes.get(piece.range.clone()).unwrap_or(&[])))
-    }
-
-    /// The bytes of neighbouring rows: in place where they lie together. `None` if they are not
-    /// there.
-    pub(crate) fn rows(&self, rows: Range<usize>) -> Option<Cow<'_, [u8]>> {
-        if let Some((piece, bytes)) = self.pieces().next().filter(|_| self.files.len() == 1)
-            && let Some(bytes) = piece.together(bytes, rows.clone())
+    /// The bytes of neighbouring rows.
+    ///
+    /// # Errors
+    /// Those of reading; rows that are not there.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Result<Vec<u8>> {
+        if let ([piece], [data]) = (&self.stored.pieces[..], &self.data[..])
+            && piece.is_dense()
         {
-            return Some(Cow::Borrowed(bytes));
+            let (start, end) = (rows.start * piece.row_bytes, rows.end * piece.row_bytes);
+            return Ok(data.read(piece, start..end)?.into_owned());
         }
-        self.gather(rows).map(Cow::Owned)
+        self.gather(rows.collect())
     }
 
-    /// The bytes of these rows, one after the other. `None` if they are not there.
-    pub(crate) fn gather(&self, rows: impl Iterator<Item = usize>) -> Option<Vec<u8>> {
+    /// The bytes of these rows, one after the other.
+    ///
+    /// # Errors
+    /// As for [`Opened::rows`].
+    pub(crate) fn gather(&self, rows: Vec<usize>) -> Result<Vec<u8>> {
         let mut out = Vec::new();
+        let mut spans = Vec::with_capacity(self.data.len());
+        let mut first = 0;
+        for (piece, data) in self.stored.pieces.iter().zip(&self.data) {
+            let of_piece = first..first + piece.rows;
+            if self.stored.join == Join::Rows {
+                first = of_piece.end;
+            }
+            let here = rows.iter().filter(|row| of_piece.contains(row));
+            let here = match (here.clone().min(), here.max()) {
+                (Some(&low), Some(&high)) => low - of_piece.start..high + 1 - of_piece.start,
+                _ => 0..0,
+            };
+            let span = piece.span(here);
+            let bytes = data.read(piece, span.clone())?;
+            spans.push((piece, of_piece, span.start, bytes));
+        }
         for row in rows {
-            match self.stored.join {
-                Join::Columns => {
-                    for (piece, bytes) in self.pieces() {
-                        piece.push(bytes, row, &mut out)?;
-                    }
-                }
-                Join::Rows => {
-                    let mut first = 0;
-                    let (piece, bytes) = self.pieces().find(|(piece, _)| {
-                        let here = row < first + piece.rows;
-                        first += if here { 0 } else { piece.rows };
-                        here
+            for (piece, of_piece, start, bytes) in &spans {
+                if of_piece.contains(&row) {
+                    let at = (row - of_piece.start) * piece.row_step - start;
+                    piece.push(bytes, at, &mut out).ok_or_else(|| {
+                        let expected = format!("{} rows", self.stored.shape.first().unwrap_or(&1));
+                        let name = Some(self.stored.name.as_str());
+                        kiln_formats::Error::invalid(self.stored.path(), name, expected, "fewer")
                     })?;
-                    piece.push(bytes, row - first, &mut out)?;
                 }
             }
         }
-        Some(out)
+        Ok(out)
     }
 }
 
@@ -370,10 +424,9 @@ impl Opened<'_> {
 mod tests {
     use super::*;
     use kiln_formats::npz;
-    use std::sync::Arc;
 
     #[test]
-    fn what_was_unpacked_is_told_from_what_is_mapped() {
+    fn what_was_unpacked_is_told_from_what_is_read() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/golden/torch");
         for (name, packed) in [("packed.npz", true), ("numpy.npz", false)] {
             let path = directory.join(name);
@@ -384,8 +437,6 @@ mod tests {
                 let stored = Stored::one(&checkpoint, tensor);
                 // What is unpacked has a header, too.
                 let unpacked = stored.unpacked().checked_sub(tensor.range.len());
-                let expected = if packed { 0 } else { tensor.range.len() };
-                assert_eq!(stored.mapped(), expected, "{name}: {}", tensor.name);
                 assert_eq!(unpacked.is_some_and(|header| header >= 64), packed);
             }
         }

@@ -1,19 +1,26 @@
-//! Carries a plan out: shards, index, configuration, the other files.
+//! Carries a plan out: shards, index, configuration, the other files, the receipt.
 
+use crate::file::{Hashed, Output, digest};
+use crate::journal::Done;
+use crate::layout::Layout;
+use crate::measure::Distance;
 use crate::output::{json_text, read_error, write_error};
 use crate::plan::{Job, Plan};
+use crate::receipt::{RECEIPT, Receipt, hash_sources, name_in, round_trip};
+use crate::shards::Shards;
 use crate::source::Extra;
-use crate::{Error, Open, Result, rows};
-use kiln_formats::safetensors::{Declared, INDEX, Writer, plan_shards, shard_name};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use crate::staging::Staging;
+use crate::verify::Verified;
+use crate::{Error, Result, card, rows};
+use kiln_formats::safetensors::{Declared, INDEX};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-
-/// Shards are at most this long, as MLX's.
-const SHARD: usize = 5 << 30;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// How far a conversion is.
 #[derive(Clone, Copy, Debug)]
@@ -43,25 +50,108 @@ pub struct Report {
     pub formats: BTreeMap<String, usize>,
     /// What is not as it was in the source, and what is missing.
     pub notes: Vec<String>,
+    /// What `conversion.json` says.
+    pub receipt: Receipt,
 }
 
-/// Writes everything into the directory `into`.
-pub(crate) fn write(
+/// What was written and read, and how far each tensor is from what it was.
+pub(crate) struct Written {
+    files: Vec<Hashed>,
+    distances: Vec<Distance>,
+    sources: Vec<Hashed>,
+}
+
+/// Told how far a conversion is; breaking ends it.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>;
+
+/// Writes weights, configuration and other files into the staging directory.
+pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Result<Written> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sources = scope.spawn(|| hash_sources(plan, &stop));
+        let written = write_output(plan, staging, plan.layout.limit(), tell).and_then(|written| {
+            let (done, total) = (plan.bytes(), plan.bytes());
+            while !sources.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+                let tensor = "checksums of the source";
+                if tell(&Progress {
+                    tensor,
+                    done,
+                    total,
+                })
+                .is_break()
+                {
+                    return Err(Error::Interrupted);
+                }
+            }
+            Ok(written)
+        });
+        stop.store(written.is_err(), Ordering::Relaxed);
+        let sources = sources.join();
+        let (files, distances) = written?;
+        let Ok(sources) = sources else {
+            let fault = std::io::Error::other("the thread that read it failed");
+            return Err(read_error(&plan.path, fault).into());
+        };
+        Ok(Written {
+            files,
+            distances,
+            sources: sources?,
+        })
+    })
+}
+
+/// Weights, configuration and the files that go along.
+fn write_output(
     plan: &Plan,
-    into: &Path,
-    open: &Open<'_>,
-    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
-) -> Result<Report> {
-    let (tensors, bytes) = write_tensors(plan, into, SHARD, open, progress)?;
-    let parameters = plan.parameters();
+    staging: &mut Staging,
+    limit: usize,
+    tell: Tell<'_>,
+) -> Result<(Vec<Hashed>, Vec<Distance>)> {
+    let (mut files, distances) = write_tensors(plan, staging, limit, tell)?;
+    let into = staging.path();
     let sorted: BTreeMap<&String, &Value> = plan.config.iter().collect();
-    put(into, "config.json", json_text(&json!(sorted)).as_bytes())?;
+    let config = match plan.layout {
+        Layout::Mlx => json!(sorted),
+        // In the order of the programs that write it.
+        Layout::Npz => json!(plan.config),
+    };
+    files.push(put(into, "config.json", json_text(&config).as_bytes())?);
     for extra in &plan.files {
-        match extra {
+        files.push(match extra {
             Extra::Contents(name, contents) => put(into, name, contents)?,
             Extra::Copy(from) => copy(from, into)?,
-        }
+        });
     }
+    Ok((files, distances))
+}
+
+/// The model card and the receipt.
+pub(crate) fn conclude(
+    plan: &Plan,
+    into: &Path,
+    written: Written,
+    verified: Option<Verified>,
+) -> Result<Report> {
+    let Written {
+        mut files,
+        distances,
+        sources,
+    } = written;
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let has_tokenizer = files.iter().any(|file| file.name.starts_with("tokenizer."));
+    let (trip, note) = round_trip(into, has_tokenizer);
+    let mut receipt = Receipt::new(plan, &distances);
+    receipt.source_files = sources;
+    receipt.files = files;
+    receipt.tokenizer = trip;
+    receipt.verified = verified;
+    receipt.notes.extend(note);
+    let card = put(into, "README.md", card::card(&receipt).as_bytes())?;
+    receipt.files.insert(0, card);
+    receipt.files.sort_by(|a, b| a.name.cmp(&b.name));
+    let text = json_text(&json!(receipt));
+    let own = put(into, RECEIPT, text.as_bytes())?;
     let mut formats = BTreeMap::new();
     for job in &plan.jobs {
         let outputs = job.outputs();
@@ -73,280 +163,124 @@ pub(crate) fn write(
             .or(plain);
         *formats.entry(name.unwrap_or_default()).or_insert(0) += 1;
     }
-    let bits_per_weight = 8.0 * bytes as f64 / parameters.max(1) as f64;
-    put(
-        into,
-        "README.md",
-        card(plan, bits_per_weight, &formats).as_bytes(),
-    )?;
-    let files = sizes(into)?;
-    let notes = plan.notes.clone();
+    let all = receipt.files.iter().chain([&own]);
+    let mut sizes: Vec<(String, u64)> = all.map(|file| (file.name.clone(), file.bytes)).collect();
+    sizes.sort();
     Ok(Report {
-        files,
-        tensors,
-        bytes,
-        parameters,
-        bits_per_weight,
+        files: sizes,
+        tensors: plan.jobs.iter().map(|job| job.outputs().len()).sum(),
+        bytes: receipt.bytes,
+        parameters: receipt.parameters,
+        bits_per_weight: receipt.bits_per_weight,
         formats,
-        notes,
+        notes: receipt.notes.clone(),
+        receipt,
     })
 }
 
-/// Writes shards of at most `limit` bytes and their index; says how many tensors and bytes.
+/// Writes shards of at most `limit` bytes and their index, from where an earlier run stopped.
 fn write_tensors(
     plan: &Plan,
-    into: &Path,
+    staging: &mut Staging,
     limit: usize,
-    open: &Open<'_>,
-    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
-) -> Result<(usize, u64)> {
-    let declared: Vec<Declared> = plan.jobs.iter().flat_map(Job::outputs).collect();
-    let sizes: Vec<usize> = declared.iter().map(|d| d.bytes().unwrap_or(0)).collect();
-    let total = sizes.iter().map(|&size| size as u64).sum();
-    let shards = plan_shards(&sizes, limit);
-    let mut map = BTreeMap::new();
-    let mut pending = VecDeque::new();
-    for (index, range) in shards.iter().enumerate() {
-        let name = shard_name(index, shards.len());
-        let tensors = &declared[range.clone()];
-        map.extend(
-            tensors
-                .iter()
-                .map(|tensor| (tensor.name.clone(), name.clone())),
-        );
-        pending.push_back((name, tensors));
-    }
-    let mut sink = Sink {
-        into,
-        pending,
-        current: None,
-    };
-    let mut done = 0;
-    for job in &plan.jobs {
-        let report = |done| Progress {
-            tensor: &job.name,
-            done,
-            total,
-        };
+    tell: Tell<'_>,
+) -> Result<(Vec<Hashed>, Vec<Distance>)> {
+    let into = staging.path().to_owned();
+    let declared: Vec<Declared> = plan.jobs.iter().flat_map(|job| plan.outputs(job)).collect();
+    let mut shards = Shards::new(&into, plan.layout, &declared, limit);
+    let map: BTreeMap<String, String> = shards
+        .names()
+        .map(|(tensor, shard)| (tensor.name.clone(), shard))
+        .collect();
+    let mut distances = resume(plan, staging, &mut shards)?;
+    let resumed = distances.len();
+    let total = plan.bytes();
+    let mut done = plan.jobs[..resumed].iter().map(Job::bytes).sum::<u64>();
+    for job in &plan.jobs[resumed..] {
+        let outputs = plan.outputs(job);
         let mut emit = |name: &str, bytes: &[u8]| {
-            sink.write(name, bytes)?;
+            shards.write(name, bytes)?;
             done += bytes.len() as u64;
-            if progress(&report(done)).is_break() {
-                Err(Error::Interrupted)
-            } else {
-                Ok(())
+            let tensor = name;
+            match tell(&Progress {
+                tensor,
+                done,
+                total,
+            }) {
+                ControlFlow::Break(()) => Err(Error::Interrupted),
+                ControlFlow::Continue(()) => Ok(()),
             }
         };
-        let emit_rows = &mut |bytes: &[u8]| emit(&job.name, bytes);
-        let (scales, biases) = rows::convert(job, open, emit_rows)?;
-        for (output, bytes) in job.outputs().iter().skip(1).zip([scales, biases]) {
-            emit(&output.name, &bytes)?;
+        let rest = rows::convert(job, plan.lanes, &mut |bytes| emit(&outputs[0].name, bytes))?;
+        let planes = [&rest.scales, &rest.biases];
+        for (output, bytes) in outputs.iter().skip(1).zip(planes) {
+            emit(&output.name, bytes)?;
         }
+        distances.push(rest.distance);
+        let entry = shards.done(rest.distance)?;
+        staging
+            .journal()
+            .map_or(Ok(()), |journal| journal.append(&entry))?;
     }
-    sink.finish()?;
+    let mut files = shards.finish()?;
     let metadata = json!({"total_size": total, "total_parameters": plan.parameters()});
     let index = json!({"metadata": metadata, "weight_map": map});
-    put(into, INDEX, json_text(&index).as_bytes())?;
-    Ok((declared.len(), total))
-}
-
-/// The shards, written one after the other.
-struct Sink<'a> {
-    into: &'a Path,
-    pending: VecDeque<(String, &'a [Declared])>,
-    current: Option<Shard<'a>>,
-}
-
-struct Shard<'a> {
-    path: PathBuf,
-    writer: Writer<BufWriter<File>>,
-    tensors: &'a [Declared],
-}
-
-impl Sink<'_> {
-    /// Writes a piece of tensor `name`, opening the shard that it lies in.
-    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let holds = |shard: &Shard<'_>| shard.tensors.iter().any(|tensor| tensor.name == name);
-        while !self.current.as_ref().is_some_and(holds) && !self.pending.is_empty() {
-            self.next()?;
-        }
-        if let Some(shard) = &mut self.current {
-            shard.writer.write(name, bytes)?;
-        }
-        Ok(())
+    if plan.layout == Layout::Mlx {
+        files.push(put(&into, INDEX, json_text(&index).as_bytes())?);
     }
-
-    /// Completes the current shard and begins the next.
-    fn next(&mut self) -> Result<()> {
-        if let Some(shard) = self.current.take() {
-            complete(shard)?;
-        }
-        if let Some((name, tensors)) = self.pending.pop_front() {
-            let path = self.into.join(name);
-            let file = File::create_new(&path).map_err(|source| write_error(&path, source))?;
-            let writer = Writer::new(BufWriter::with_capacity(1 << 20, file), &path, tensors)?;
-            self.current = Some(Shard {
-                path,
-                writer,
-                tensors,
-            });
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        while self.current.is_some() || !self.pending.is_empty() {
-            self.next()?;
-        }
-        Ok(())
-    }
+    Ok((files, distances))
 }
 
-/// Every byte is there and on the disk before the directory gets its name.
-fn complete(shard: Shard<'_>) -> Result<()> {
-    let file = shard.writer.finish()?;
-    let synced = file
-        .into_inner()
-        .map_err(std::io::IntoInnerError::into_error);
-    let synced = synced.and_then(|file| file.sync_all());
-    synced.map_err(|source| write_error(&shard.path, source).into())
+/// Takes over what an earlier run of this plan has done: how far the tensors are that it completed.
+fn resume(plan: &Plan, staging: &mut Staging, shards: &mut Shards<'_>) -> Result<Vec<Distance>> {
+    let Some(journal) = staging.journal() else {
+        return Ok(Vec::new());
+    };
+    let digest = identity(plan)?;
+    let mut done = journal.read(&digest)?.unwrap_or_default();
+    done.truncate(plan.jobs.len());
+    done.truncate(shards.resume(&done)?);
+    journal.restart(&digest, &done)?;
+    Ok(done.iter().map(Done::distance).collect())
 }
 
-fn put(into: &Path, name: &str, contents: &[u8]) -> Result<()> {
+/// What must be the same for a run to go on with what another has begun: the program, the plan, and
+/// the source's files by length and time.
+fn identity(plan: &Plan) -> Result<String> {
+    let mut files = Map::new();
+    for path in &plan.sources {
+        let metadata = path.metadata().map_err(|source| read_error(path, source))?;
+        let time = metadata.modified().ok();
+        let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let time = time.map(|time| time.as_nanos().to_string());
+        files.insert(name_in(&plan.path, path), json!([metadata.len(), time]));
+    }
+    let actions: Vec<String> = plan
+        .jobs
+        .iter()
+        .map(|job| format!("{:?}", job.action))
+        .collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let whole = json!([version, plan.tensors(), actions, plan.config, files]);
+    Ok(digest(whole.to_string().as_bytes()))
+}
+
+fn put(into: &Path, name: &str, contents: &[u8]) -> Result<Hashed> {
     let path = into.join(name);
-    std::fs::write(&path, contents).map_err(|source| write_error(&path, source).into())
+    let mut file = Output::create(&path)?;
+    file.write_all(contents)
+        .map_err(|source| write_error(&path, source))?;
+    file.finish()
 }
 
-fn copy(from: &Path, into: &Path) -> Result<()> {
-    let Some(name) = from.file_name() else {
-        return Ok(());
-    };
-    let to = into.join(name);
-    // Contents alone: a copy of a read-only file need not be read-only.
-    let copied = File::open(from)
-        .map_err(|source| read_error(from, source))
-        .and_then(|mut read| {
-            let mut write = File::create(&to).map_err(|source| write_error(&to, source))?;
-            std::io::copy(&mut read, &mut write).map_err(|source| write_error(&to, source))
-        });
-    copied.map(|_| ()).map_err(Error::from)
-}
-
-/// The model card: MLX's front matter, and what was done.
-fn card(plan: &Plan, bits: f64, formats: &BTreeMap<String, usize>) -> String {
-    let name = plan
-        .path
-        .file_name()
-        .unwrap_or(plan.path.as_os_str())
-        .display();
-    let mut card = format!(
-        "---\nlanguage: en\nlibrary_name: mlx\npipeline_tag: text-generation\ntags:\n- mlx\n---\n\n\
-         Converted from {name} with Kiln {}: {bits:.3} bits per weight.\n\n\
-         | format | tensors |\n|---|---|\n",
-        env!("CARGO_PKG_VERSION"),
-    );
-    for (format, count) in formats {
-        card.push_str(&format!("| {format} | {count} |\n"));
-    }
-    for note in &plan.notes {
-        card.push_str(&format!("\n* {note}"));
-    }
-    if !plan.notes.is_empty() {
-        card.push('\n');
-    }
-    card
-}
-
-fn sizes(directory: &Path) -> Result<Vec<(String, u64)>> {
-    let list = || -> std::io::Result<Vec<(String, u64)>> {
-        let mut sizes = Vec::new();
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            sizes.push((
-                entry.file_name().display().to_string(),
-                entry.metadata()?.len(),
-            ));
-        }
-        sizes.sort();
-        Ok(sizes)
-    };
-    list().map_err(|source| read_error(directory, source).into())
+/// Contents alone: a copy of a read-only file need not be read-only.
+fn copy(from: &Path, into: &Path) -> Result<Hashed> {
+    let to = into.join(from.file_name().unwrap_or_default());
+    let mut read = File::open(from).map_err(|source| read_error(from, source))?;
+    let mut write = Output::create(&to)?;
+    std::io::copy(&mut read, &mut write).map_err(|source| write_error(&to, source))?;
+    write.finish()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Action;
-    use kiln_formats::{Type, safetensors};
-    use std::sync::Arc;
-
-    #[test]
-    fn tensors_beyond_the_limit_go_to_further_shards() {
-        let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("source.safetensors");
-        let declared = |name: &str, size| Declared {
-            name: name.to_owned(),
-            dtype: Type::U8,
-            shape: vec![size],
-        };
-        let all = [
-            declared("a", 60),
-            declared("b", 40),
-            declared("c", 1),
-            declared("d", 120),
-        ];
-        let mut writer = Writer::new(File::create(&source).unwrap(), &source, &all).unwrap();
-        for tensor in &all {
-            writer
-                .write(
-                    &tensor.name,
-                    &vec![tensor.name.as_bytes()[0]; tensor.shape[0]],
-                )
-                .unwrap();
-        }
-        writer.finish().unwrap();
-        let open = |path: &Path| Ok(Arc::new(std::fs::read(path)?) as kiln_formats::Bytes);
-        let read = |path: &Path| kiln_formats::File::new(path, open(path).unwrap());
-        let checkpoint = safetensors::read(vec![read(&source)]).unwrap();
-        let job = |tensor: &kiln_formats::Tensor| Job {
-            source: crate::stored::Stored::one(&checkpoint, tensor),
-            packed: None,
-            name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            rows: 1,
-            k: tensor.shape[0],
-            heads: None,
-            action: Action::Copy,
-            rule: None,
-            measured: None,
-        };
-        let plan = Plan {
-            path: source.clone(),
-            jobs: checkpoint.iter().map(job).collect(),
-            rules: Vec::new(),
-            config: serde_json::Map::new(),
-            files: Vec::new(),
-            notes: Vec::new(),
-        };
-        let into = directory.path().join("into");
-        std::fs::create_dir(&into).unwrap();
-        let go_on = &mut |_: &Progress<'_>| ControlFlow::Continue(());
-        let (tensors, bytes) = write_tensors(&plan, &into, 100, &open, go_on).unwrap();
-        assert_eq!((tensors, bytes), (4, 221));
-        let written = safetensors::open(&into, &open).unwrap();
-        let shards: Vec<&Path> = written
-            .files()
-            .iter()
-            .map(kiln_formats::File::path)
-            .collect();
-        let expected: Vec<_> = (0..3)
-            .map(|index| into.join(shard_name(index, 3)))
-            .collect();
-        assert_eq!(shards, expected);
-        for (tensor, file) in written.iter().zip([0, 0, 1, 2]) {
-            assert_eq!(tensor.file, file);
-            let value = tensor.name.as_bytes()[0];
-            assert!(written.bytes(tensor).iter().all(|&byte| byte == value));
-        }
-    }
-}
+mod tests;

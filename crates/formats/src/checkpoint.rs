@@ -49,21 +49,6 @@ impl File {
         }
     }
 
-    /// The contents once more, through `open`, so that what was looked at of them may leave memory
-    /// again; contents that were made of the file's stay as they are.
-    ///
-    /// # Errors
-    /// Those of `open`.
-    pub fn reopen(&self, open: &dyn Fn(&Path) -> std::io::Result<Bytes>) -> Result<Bytes> {
-        if self.made {
-            return Ok(Arc::clone(&self.bytes));
-        }
-        open(&self.path).map_err(|source| Error::Read {
-            path: self.path.clone(),
-            source,
-        })
-    }
-
     /// Whether the contents were made of the file's, and so stay in memory as long as this lives.
     pub fn is_made(&self) -> bool {
         self.made

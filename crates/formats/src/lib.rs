@@ -9,6 +9,7 @@
 //! the bytes they were given.
 //!
 //! * [`sniff`](sniff()) says what lies at a path, and what is wrong with it.
+//! * [`Reader`] reads a file by position, for whoever does not want to map it.
 //! * [`safetensors`] reads one file or several shards, and writes.
 //! * [`torch`] reads PyTorch's files; pickles are data, and nothing in them is ever executed.
 //! * [`npz`] reads zip files of NumPy arrays.
@@ -21,6 +22,7 @@ mod dtype;
 mod error;
 pub mod gguf;
 pub mod npz;
+mod reader;
 pub mod safetensors;
 pub mod shards;
 mod sniff;
@@ -31,4 +33,5 @@ mod zip;
 pub use checkpoint::{Bytes, Checkpoint, File, Tensor};
 pub use dtype::{BlockType, Type};
 pub use error::{Error, Result};
+pub use reader::Reader;
 pub use sniff::{Source, Unusable, sniff, sniff_bytes};

@@ -4,6 +4,9 @@
 //! MLX's way to write bfloat16 (`V2`: two bytes of anything) are understood.
 
 mod header;
+mod writer;
+
+pub use writer::Writer;
 
 use crate::view::{self, View};
 use crate::zip::{self, Entry};

@@ -243,3 +243,70 @@ fn packed_data_have_the_size_that_is_said() {
         assert!(error.contains(&expected), "{error}");
     }
 }
+
+#[test]
+fn what_is_written_is_read() {
+    use kiln_formats::safetensors::Declared;
+    let declared = |name: &str, dtype, shape: &[usize]| Declared {
+        name: name.to_owned(),
+        dtype,
+        shape: shape.to_vec(),
+    };
+    let all = [
+        declared("a", Type::F16, &[3, 5]),
+        declared("nothing", Type::F32, &[0, 4]),
+        declared("b.weight", Type::BF16, &[7]),
+        declared("codes", Type::U32, &[2, 1]),
+        declared("scalar", Type::F32, &[]),
+    ];
+    let contents = |tensor: &Declared| -> Vec<u8> {
+        let count = tensor.bytes().unwrap();
+        (0..count)
+            .map(|i| (i * 7 + tensor.name.len()) as u8)
+            .collect()
+    };
+    let mut writer = npz::Writer::new(Vec::new(), "made".as_ref(), &all).unwrap();
+    for tensor in &all {
+        for piece in contents(tensor).chunks(4) {
+            writer.write(&tensor.name, piece).unwrap();
+        }
+    }
+    let bytes = writer.finish().unwrap();
+    let file = File::new("made", std::sync::Arc::new(bytes));
+    let read = npz::read(vec![file]).unwrap();
+    assert_eq!(read.len(), all.len());
+    for expected in &all {
+        let tensor = read.tensor(&expected.name).unwrap();
+        assert_eq!(
+            (tensor.dtype, &tensor.shape),
+            (expected.dtype, &expected.shape)
+        );
+        assert!(
+            read.bytes(tensor) == contents(expected),
+            "{}",
+            expected.name
+        );
+    }
+}
+
+#[test]
+fn bytes_of_the_wrong_tensor_are_not_written() {
+    use kiln_formats::safetensors::Declared;
+    let tensor = |name: &str| Declared {
+        name: name.to_owned(),
+        dtype: Type::U8,
+        shape: vec![4],
+    };
+    let writer =
+        || npz::Writer::new(Vec::new(), "made".as_ref(), &[tensor("a"), tensor("b")]).unwrap();
+    assert!(writer().write("b", &[1]).is_err());
+    assert!(writer().write("a", &[1; 5]).is_err());
+    assert!(writer().finish().is_err());
+    let twice = [tensor("a"), tensor("a")];
+    assert!(npz::Writer::new(Vec::new(), "made".as_ref(), &twice).is_err());
+    let blocks = Declared {
+        dtype: Type::F8E4M3,
+        ..tensor("a")
+    };
+    assert!(npz::Writer::new(Vec::new(), "made".as_ref(), &[blocks]).is_err());
+}

@@ -14,6 +14,7 @@ mod llama;
 mod map;
 mod model;
 mod rope;
+mod streamed;
 mod weights;
 
 pub use cache::Cache;
@@ -23,3 +24,4 @@ pub use generate::{Event, Finish, Generation, Logprobs, Request, Truncate};
 pub use map::map;
 pub use model::Model;
 pub use rope::{RopeConfig, Scaling};
+pub use streamed::{Logits, Piece, Streamed};

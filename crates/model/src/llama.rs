@@ -3,20 +3,26 @@
 use crate::cache::{Cache, LayerCache, LayerShape};
 use crate::weights::{Linear, Weights};
 use crate::{Config, Error, Result};
-use kiln_array::{Array, Device, Rope};
+use kiln_array::{Array, DType, Device, Rope};
 
 /// The layers of a model, on a device.
 #[derive(Debug)]
 pub(crate) struct Llama {
     embedding: Array,
     blocks: Vec<Block>,
+    head: Head,
+}
+
+/// From hidden states to logits.
+#[derive(Debug)]
+pub(crate) struct Head {
     norm: Array,
-    head: Array,
+    table: Array,
     norm_eps: f32,
 }
 
 #[derive(Debug)]
-struct Block {
+pub(crate) struct Block {
     attention_norm: Array,
     attention: Attention,
     mlp_norm: Array,
@@ -53,20 +59,10 @@ impl Llama {
         device: &Device,
     ) -> Result<Llama> {
         let embedding = weights.matrix("model.embed_tokens", config.vocab, config.hidden)?;
-        let own_head = weights.contains("lm_head.weight");
-        let head = match config.tied {
-            Some(true) => None,
-            Some(false) => Some("lm_head"),
-            None => own_head.then_some("lm_head"),
-        };
-        let head = match head {
-            Some(layer) => weights.matrix(layer, config.vocab, config.hidden)?,
-            None => embedding.clone(),
-        };
         let rope = config.rope.on(config.head_dim, device)?;
         let blocks = (0..config.layers).map(|layer| Block::load(config, layer, &rope, weights));
         let blocks = blocks.collect::<Result<Vec<Block>>>()?;
-        let norm = weights.vector("model.norm.weight", config.hidden)?;
+        let head = Head::load(config, weights, Some(&embedding))?;
         // A tied model may ship its head as well, and older exporters their rope table.
         weights.ignore(|name| name.ends_with(".rotary_emb.inv_freq"));
         if config.tied == Some(true) {
@@ -75,9 +71,7 @@ impl Llama {
         Ok(Llama {
             embedding,
             blocks,
-            norm,
             head,
-            norm_eps: config.norm_eps,
         })
     }
 
@@ -100,45 +94,82 @@ impl Llama {
 
     /// Logits `[t, vocab]` of hidden states `[t, hidden]`.
     pub(crate) fn logits(&self, x: &Array) -> Result<Array> {
-        Ok(x.rms_norm(&self.norm, self.norm_eps)?.matmul(&self.head)?)
+        self.head.logits(x)
     }
 
     /// What each layer keeps in the cache. Keys have the dtype that the norm gives `x`, joined with
     /// what the projections make of it; one token's graph, never evaluated, tells.
     pub(crate) fn cache_shapes(&self, device: &Device) -> Result<Vec<LayerShape>> {
         let id = Array::from_slice(&[0u32], &[1], device)?;
-        let mut x = self.embedding.take(&id)?;
+        let mut dtype = self.embedding.take(&id)?.dtype();
         let mut shapes = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let attention = &block.attention;
-            let normed = x.rms_norm(&block.attention_norm, block.norm_eps)?;
-            let keys = &attention.qkv[attention.qkv.len() / 2];
-            let queries = attention.qkv[0].forward(&normed)?.dtype();
-            let joint = attention.qkv.len() == 1;
-            shapes.push(LayerShape {
-                arrays: if joint { 1 } else { 2 },
-                heads: if joint {
-                    2 * attention.kv_heads
-                } else {
-                    attention.kv_heads
-                },
-                size: attention.head_dim,
-                dtype: keys.forward(&normed)?.dtype(),
-            });
-            let width = attention.heads * attention.head_dim;
-            let mixed = Array::zeros(queries, &[1, width], device)?;
-            x = (x + attention.out.forward(&mixed)?)?;
-            let fed = block
-                .mlp
-                .forward(&x.rms_norm(&block.mlp_norm, block.norm_eps)?)?;
-            x = Array::zeros((x + fed)?.dtype(), &[1, self.norm.shape()[0]], device)?;
+            let (shape, after) = block.cache_shape(dtype, device)?;
+            shapes.push(shape);
+            dtype = after;
         }
         Ok(shapes)
     }
 }
 
+impl Head {
+    /// A head of its own, or where it is tied the embedding, which is loaded if it is not given.
+    pub(crate) fn load(
+        config: &Config,
+        weights: &mut Weights<'_>,
+        embedding: Option<&Array>,
+    ) -> Result<Head> {
+        let own = match config.tied {
+            Some(tied) => !tied,
+            None => weights.contains("lm_head.weight"),
+        };
+        let (vocab, hidden) = (config.vocab, config.hidden);
+        let table = match (own, embedding) {
+            (true, _) => weights.matrix("lm_head", vocab, hidden)?,
+            (false, Some(embedding)) => embedding.clone(),
+            (false, None) => weights.matrix("model.embed_tokens", vocab, hidden)?,
+        };
+        Ok(Head {
+            norm: weights.vector("model.norm.weight", hidden)?,
+            table,
+            norm_eps: config.norm_eps,
+        })
+    }
+
+    /// Logits `[t, vocab]` of hidden states `[t, hidden]`.
+    pub(crate) fn logits(&self, x: &Array) -> Result<Array> {
+        Ok(x.rms_norm(&self.norm, self.norm_eps)?.matmul(&self.table)?)
+    }
+}
+
 impl Block {
-    fn load(
+    /// What it keeps in the cache where its input has this dtype, and the dtype of its output.
+    pub(crate) fn cache_shape(&self, dtype: DType, device: &Device) -> Result<(LayerShape, DType)> {
+        let attention = &self.attention;
+        let x = Array::zeros(dtype, &[1, self.attention_norm.shape()[0]], device)?;
+        let normed = x.rms_norm(&self.attention_norm, self.norm_eps)?;
+        let keys = &attention.qkv[attention.qkv.len() / 2];
+        let queries = attention.qkv[0].forward(&normed)?.dtype();
+        let joint = attention.qkv.len() == 1;
+        let shape = LayerShape {
+            arrays: if joint { 1 } else { 2 },
+            heads: if joint {
+                2 * attention.kv_heads
+            } else {
+                attention.kv_heads
+            },
+            size: attention.head_dim,
+            dtype: keys.forward(&normed)?.dtype(),
+        };
+        let width = attention.heads * attention.head_dim;
+        let mixed = Array::zeros(queries, &[1, width], device)?;
+        let x = (x + attention.out.forward(&mixed)?)?;
+        let normed = x.rms_norm(&self.mlp_norm, self.norm_eps)?;
+        let fed = self.mlp.forward(&normed)?;
+        Ok((shape, (x + fed)?.dtype()))
+    }
+
+    pub(crate) fn load(
         config: &Config,
         layer: usize,
         rope: &Rope,
@@ -185,7 +216,7 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Array, at: &Array, memory: &mut LayerCache) -> Result<Array> {
+    pub(crate) fn forward(&self, x: &Array, at: &Array, memory: &mut LayerCache) -> Result<Array> {
         let normed = x.rms_norm(&self.attention_norm, self.norm_eps)?;
         let x = (x + self.attention.forward(&normed, at, memory)?)?;
         let normed = x.rms_norm(&self.mlp_norm, self.norm_eps)?;

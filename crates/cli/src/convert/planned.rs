@@ -23,7 +23,7 @@ fn text(plan: &Plan) -> String {
     let heads = ["source", "as", "", "target", "as", "bytes", "error", "rule"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(plan.tensors().iter().map(row));
-    let mut text = table(&rows);
+    let mut text = output::table(&rows);
     for note in plan.notes() {
         text.push_str(&format!("note: {note}\n"));
     }
@@ -56,26 +56,4 @@ fn row(planned: &Planned) -> [String; 8] {
         error.map_or(String::new(), |(_, error)| format!("{error:.2e}")),
         planned.rule.clone().unwrap_or_default(),
     ]
-}
-
-/// Columns as wide as their longest entry; those without any entry are left out.
-fn table(rows: &[[String; 8]]) -> String {
-    let length = |text: &str| text.chars().count();
-    let width = |column: usize| {
-        let filled = rows.iter().skip(1).any(|row| !row[column].is_empty());
-        let most = rows.iter().map(|row| length(&row[column])).max();
-        most.filter(|_| filled)
-    };
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, entry) in row.iter().enumerate() {
-            if let Some(most) = width(column) {
-                line.push_str(&format!("{entry:most$}  "));
-            }
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }

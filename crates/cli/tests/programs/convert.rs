@@ -87,6 +87,7 @@ fn the_report_is_an_object_with_json() {
         "parameters",
         "bits_per_weight",
         "notes",
+        "verified",
         "seconds",
         "peak_memory_bytes",
     ];

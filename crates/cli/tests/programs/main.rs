@@ -19,7 +19,9 @@ mod inspect;
 #[cfg(not(feature = "wgpu"))]
 mod no_gpu;
 mod process;
+mod receipt;
 mod refusals;
+mod resume;
 mod run;
 #[cfg(feature = "hub")]
 #[path = "../../../hub/tests/server/mod.rs"]

@@ -90,10 +90,8 @@ impl Columns {
             layers += 1;
             let layer = self.layer(checkpoint, path)?;
             check_order(checkpoint, path, &layer)?;
-            let (scales, zeros) = (layer.scales.at_hand()?, layer.zeros.at_hand()?);
-            for group in 0..layer.k / layer.group {
-                let row = self.row((layer.scales.dtype, layer.n), &scales, &zeros, group);
-                let row = row.ok_or_else(|| short(&layer.scales))?;
+            let (scales, zeros) = (layer.scales.open()?.all()?, layer.zeros.open()?.all()?);
+            for row in self.groups(layer.scales.dtype, layer.n, &scales, &zeros) {
                 for (scale, zero) in row {
                     // The two programs that write this format read it differently.
                     if zero > 15 {
@@ -146,7 +144,10 @@ impl Columns {
         let Layer { n, k, group, .. } = layer;
         if plane == "weight" {
             let (shape, of) = (vec![n, k / 8], vec![layer.codes]);
-            let how = move |of: &[Opened<'_>]| columns.codes(of.first()?, n, k);
+            let how = move |of: &[Opened<'_>]| match of {
+                [codes] => Ok(columns.codes(&codes.all()?, n, k)),
+                _ => Ok(None),
+            };
             return Ok(Some(Stored::made(
                 name,
                 Type::U32,
@@ -161,7 +162,13 @@ impl Columns {
         };
         let shape = vec![n, k / self.group()];
         let of = vec![layer.scales, layer.zeros];
-        let how = move |of: &[Opened<'_>]| columns.scales(of, (n, k, group), bias);
+        let how = move |of: &[Opened<'_>]| {
+            let [scales, zeros] = of else {
+                return Ok(None);
+            };
+            let groups = (scales.dtype(), scales.all()?, zeros.all()?);
+            Ok(columns.scales(groups, (n, k, group), bias))
+        };
         Ok(Some(Stored::made(
             name,
             Type::F32,
@@ -206,36 +213,41 @@ impl Columns {
         })
     }
 
-    /// The scales, stored in this type, and zeros of one group for all `n` outputs.
-    fn row(
-        &self,
-        (dtype, n): (Type, usize),
-        scales: &Opened<'_>,
-        zeros: &Opened<'_>,
-        group: usize,
-    ) -> Option<Vec<(f32, u8)>> {
-        let mut values = vec![0.0; n];
-        let whole = dequantise(dtype, &scales.rows(group..group + 1)?, &mut values);
-        let words = zeros.rows(group..group + 1)?;
-        let words = words.as_chunks::<4>().0;
-        let mut row: Vec<(f32, u8)> = values.into_iter().map(|value| (value, 0)).collect();
-        for (word, outputs) in words.iter().zip(row.as_chunks_mut::<8>().0) {
-            let word = u32::from_le_bytes(*word);
-            for (nibble, &output) in self.order.iter().enumerate() {
-                outputs[output].1 = (word >> (4 * nibble) & 15) as u8 + self.more;
+    /// The scales, stored in this type, and zeros of all `n` outputs, group after group.
+    fn groups<'a>(
+        &'a self,
+        dtype: Type,
+        n: usize,
+        scales: &'a [u8],
+        zeros: &'a [u8],
+    ) -> impl Iterator<Item = Vec<(f32, u8)>> + 'a {
+        let size = dtype.block_bytes().max(1);
+        let rows = scales
+            .chunks_exact((n * size).max(1))
+            .zip(zeros.chunks_exact(n.div_ceil(8) * 4));
+        rows.map(move |(scales, zeros)| {
+            let mut values = vec![0.0; n];
+            let known = dequantise(dtype, scales, &mut values);
+            debug_assert!(known, "scales are floats");
+            let mut row: Vec<(f32, u8)> = values.into_iter().map(|value| (value, 0)).collect();
+            let words = zeros.as_chunks::<4>().0.iter();
+            for (word, outputs) in words.zip(row.as_chunks_mut::<8>().0) {
+                let word = u32::from_le_bytes(*word);
+                for (nibble, &output) in self.order.iter().enumerate() {
+                    outputs[output].1 = (word >> (4 * nibble) & 15) as u8 + self.more;
+                }
             }
-        }
-        (whole && words.len() * 8 == n).then_some(row)
+            row
+        })
     }
 
     /// The codes as rows of one output each.
-    fn codes(&self, stored: &Opened<'_>, n: usize, k: usize) -> Option<Vec<u8>> {
+    fn codes(&self, stored: &[u8], n: usize, k: usize) -> Option<Vec<u8>> {
         let row_bytes = k / 2;
         let mut out = vec![0; n * row_bytes];
         if self.inputs {
             // Words stay what they are.
-            for row in 0..k / 8 {
-                let words = stored.rows(row..row + 1)?;
+            for (row, words) in stored.chunks_exact(4 * n).enumerate() {
                 for (output, word) in words.as_chunks::<4>().0.iter().enumerate() {
                     let at = output * row_bytes + 4 * row;
                     out.get_mut(at..at + 4)?.copy_from_slice(word);
@@ -243,8 +255,7 @@ impl Columns {
             }
             return Some(out);
         }
-        for input in 0..k {
-            let words = stored.rows(input..input + 1)?;
+        for (input, words) in stored.chunks_exact(n / 2).enumerate() {
             for (number, word) in words.as_chunks::<4>().0.iter().enumerate() {
                 let word = u32::from_le_bytes(*word);
                 for (nibble, &output) in self.order.iter().enumerate() {
@@ -260,15 +271,13 @@ impl Columns {
     /// Scales or biases as rows of one output each.
     fn scales(
         &self,
-        of: &[Opened<'_>],
+        (dtype, scales, zeros): (Type, Vec<u8>, Vec<u8>),
         (n, k, group): (usize, usize, usize),
         bias: bool,
     ) -> Option<Vec<u8>> {
-        let [scales, zeros] = of else { return None };
         let own = self.group();
         let mut out = vec![0; n * (k / own) * 4];
-        for number in 0..k / group {
-            let row = self.row((scales.dtype(), n), scales, zeros, number)?;
+        for (number, row) in self.groups(dtype, n, &scales, &zeros).enumerate() {
             for (output, (scale, zero)) in row.into_iter().enumerate() {
                 let value = if bias {
                     -scale * f32::from(zero)
@@ -295,17 +304,11 @@ fn check_order(checkpoint: &Checkpoint, path: &str, layer: &Layer) -> Result<()>
     };
     let order = Stored::one(checkpoint, tensor);
     check(&order, order.dtype == Type::I32, "I32", &[layer.k])?;
-    let opened = order.at_hand()?;
-    let bytes = opened.rows(0..1).ok_or_else(|| short(&order))?;
+    let bytes = order.open()?.all()?;
     let mut groups = bytes.as_chunks::<4>().0.iter().enumerate();
     if groups.all(|(input, group)| i32::from_le_bytes(*group) as usize == input / layer.group) {
         return Ok(());
     }
     let what = "an order of inputs by activation (desc_act)";
     Err(Error::unsupported(order.path(), Some(&name), what).into())
-}
-
-fn short(tensor: &Stored) -> Error {
-    let expected = format!("{} {:?}", tensor.dtype, tensor.shape);
-    Error::invalid(tensor.path(), Some(&tensor.name), expected, "fewer bytes")
 }

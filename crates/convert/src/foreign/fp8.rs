@@ -53,16 +53,17 @@ pub(super) fn find(
     let across = k.div_ceil(columns);
     let of = vec![weights, scales];
     let how = move |of: &[Opened<'_>]| {
-        let [weights, scales] = of else { return None };
+        let [weights, scales] = of else {
+            return Ok(None);
+        };
         let mut factors = vec![0.0; n.div_ceil(rows) * across];
-        let stored = scales.all()?;
-        if !dequantise(scales.dtype(), &stored, &mut factors) {
-            return None;
+        if !dequantise(scales.dtype(), &scales.all()?, &mut factors) {
+            return Ok(None);
         }
-        let mut out = Vec::with_capacity(2 * n * k);
-        for row in 0..n {
-            let factors = factors.get(row / rows * across..)?.get(..across)?;
-            let bytes = weights.rows(row..row + 1)?;
+        let bytes = weights.all()?;
+        let mut out = Vec::with_capacity(2 * bytes.len());
+        for (row, bytes) in bytes.chunks_exact(k.max(1)).enumerate() {
+            let factors = factors[row / rows * across..].iter();
             for (block, &factor) in bytes.chunks(columns).zip(factors) {
                 let values = block
                     .iter()
@@ -70,7 +71,7 @@ pub(super) fn find(
                 out.extend(values.flat_map(bf16::to_le_bytes));
             }
         }
-        Some(out)
+        Ok(Some(out))
     };
     let shape = vec![n, k];
     Ok(Some(Stored::made(

@@ -52,10 +52,10 @@ impl Planner<'_> {
             let what = format!("type {}", source.dtype);
             return Err(kiln_formats::Error::unsupported(source.path(), Some(&name), what).into());
         }
-        let heads = model.interleaved_heads(expected);
+        let turn = model.turn(expected, self.options.layout.has_pairs());
         let (rows, k, source) = match expected.shape[..] {
             [rows, k] => (rows, k, source),
-            [rows] if heads.is_some() => (rows, 1, source.upright()),
+            [rows] if turn.is_some() => (rows, 1, source.upright()),
             _ => (1, expected.shape.iter().product(), source),
         };
         let path = layer(&expected.name);
@@ -67,7 +67,7 @@ impl Planner<'_> {
             shape: expected.shape.clone(),
             rows,
             k,
-            heads,
+            turn,
             action: Action::Copy,
             rule,
             measured: None,

@@ -30,10 +30,14 @@ pub(super) fn head(model: &mut Model, llama: &Llama) -> Result<Option<Expected>>
     };
     let (head, embedding) = (planes(HEAD)?, planes(EMBEDDING)?);
     let has_head = head[0].is_some();
-    let same = head.iter().zip(&embedding).all(|planes| match planes {
-        (Some(head), Some(embedding)) => head.equals(embedding),
-        (head, embedding) => head.is_none() && embedding.is_none(),
-    });
+    let mut same = true;
+    for planes in head.iter().zip(&embedding) {
+        same = same
+            && match planes {
+                (Some(head), Some(embedding)) => head.equals(embedding)?,
+                (head, embedding) => head.is_none() && embedding.is_none(),
+            };
+    }
     let (tied, note) = match (has_head, llama.tied) {
         (true, _) if same => (
             true,

@@ -1,8 +1,7 @@
 //! A plan as people and programs read it.
 
-use crate::plan::{Action, Job, Plan};
-use crate::rows;
-use crate::stored::Stored;
+use crate::plan::{Job, Plan};
+use kiln_formats::safetensors::Declared;
 use serde::Serialize;
 
 /// What becomes of one tensor of the source.
@@ -51,7 +50,7 @@ impl Plan {
             source: job.source.name.clone(),
             source_dtype: job.stored_as(),
             source_shape: job.source.shape.clone(),
-            name: job.name.clone(),
+            name: self.layout.name(&job.name),
             shape: job.shape.clone(),
             kind,
             bits: format.map(|format| format.bits()),
@@ -60,6 +59,15 @@ impl Plan {
             bytes: job.bytes(),
             measured: job.measured.as_ref().map(|measured| measured.to_vec()),
         }
+    }
+
+    /// The tensors that are written for a job, under the names of the layout.
+    pub(crate) fn outputs(&self, job: &Job) -> Vec<Declared> {
+        let mut outputs = job.outputs();
+        for output in &mut outputs {
+            output.name = self.layout.name(&output.name);
+        }
+        outputs
     }
 
     /// Weights of the model.
@@ -77,26 +85,16 @@ impl Plan {
         8.0 * self.bytes() as f64 / self.parameters().max(1) as f64
     }
 
-    /// Bytes that the conversion needs at most, besides the program itself: the largest tensor as
-    /// it is stored, its scales, a block of rows for each thread, and whatever had to be unpacked.
-    /// Without progress bars and headers.
+    /// Bytes that the conversion needs at most, the program included. Twice as many threads need
+    /// twice as much; `Options::max_memory` lowers it.
     pub fn memory(&self) -> u64 {
-        let need = |job: &Job| {
-            let stored: usize = job.planes().map(Stored::mapped).sum();
-            let planes = match job.action {
-                Action::Copy | Action::Cast(_) => 0,
-                _ => job
-                    .outputs()
-                    .iter()
-                    .skip(1)
-                    .filter_map(|plane| plane.bytes())
-                    .sum(),
-            };
-            (stored + planes + rows::working(job)) as u64
-        };
-        let planes = self.jobs.iter().flat_map(Job::planes);
-        let unpacked: usize = planes.map(Stored::unpacked).sum();
-        self.jobs.iter().map(need).max().unwrap_or(0) + unpacked as u64
+        self.lanes.memory(&self.jobs)
+    }
+
+    /// The source's name, without its directory.
+    pub(crate) fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        name.display().to_string()
     }
 
     /// What is not as it was in the source, and what is missing.

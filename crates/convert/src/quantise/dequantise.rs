@@ -1,6 +1,7 @@
 //! The numbers that quantised rows stand for.
 
-use kiln_array::Format;
+use half::{bf16, f16};
+use kiln_array::{DType, Format};
 
 /// Writes to `out` the weights of whole rows of `k`, in `format.dequantised()` and widened to f32,
 /// as MLX's CPU computes them: the product is rounded, then the sum.
@@ -24,20 +25,61 @@ pub fn dequantise(
     if !fits {
         return false;
     }
-    let dtype = format.dequantised();
-    let group = format.group();
-    for (row, out) in out.chunks_exact_mut(k.max(1)).enumerate() {
-        let codes = &codes[row * code_row..][..code_row];
-        let scales = &scales[row * scale_row..][..scale_row];
-        let biases = &biases[row * bias_row..][..bias_row];
-        for (number, out) in out.chunks_exact_mut(group).enumerate() {
-            let scale = format.scale(scales, number);
-            let bias = format.has_biases().then(|| format.scale(biases, number));
-            for (i, out) in (number * group..).zip(out) {
-                let product = dtype.round(scale * format.code_value(format.code(codes, i)));
-                *out = bias.map_or(product, |bias| dtype.round(product + bias));
-            }
-        }
+    let planes = [codes, scales, biases];
+    match format.dequantised() {
+        DType::F16 => rows_of(format, planes, k, out, |value| {
+            f16::from_f32(value).to_f32()
+        }),
+        DType::BF16 => rows_of(format, planes, k, out, |value| {
+            bf16::from_f32(value).to_f32()
+        }),
+        _ => rows_of(format, planes, k, out, |value| value),
     }
     true
+}
+
+/// The same with a rounding that the compiler knows; lengths are right.
+fn rows_of(
+    format: Format,
+    [codes, scales, biases]: [&[u8]; 3],
+    k: usize,
+    out: &mut [f32],
+    round: impl Fn(f32) -> f32,
+) {
+    let (group, bits) = (format.group(), format.bits());
+    let groups = out.chunks_exact_mut(group).enumerate();
+    let bytes = group * bits / 8;
+    // Rows consist of whole groups, so groups are numbered through.
+    debug_assert!(k.is_multiple_of(group));
+    for (number, out) in groups {
+        let scale = format.scale(scales, number);
+        let bias = format.has_biases().then(|| format.scale(biases, number));
+        let value = |code: u8| {
+            let product = round(scale * format.code_value(code));
+            bias.map_or(product, |bias| round(product + bias))
+        };
+        let codes = &codes[number * bytes..][..bytes];
+        if bits <= 4 {
+            let mut values = [0.0; 16];
+            for (code, of_code) in (0..1u8 << bits).zip(&mut values) {
+                *of_code = value(code);
+            }
+            unpack(codes, bits, out, |code| values[usize::from(code & 15)]);
+        } else {
+            unpack(codes, bits, out, value);
+        }
+    }
+}
+
+/// Eight codes lie in as many bytes as a code has bits.
+fn unpack(codes: &[u8], bits: usize, out: &mut [f32], value: impl Fn(u8) -> f32) {
+    let most = (1u64 << bits) - 1;
+    for (codes, out) in codes.chunks_exact(bits).zip(out.chunks_exact_mut(8)) {
+        let mut word = [0; 8];
+        word[..bits].copy_from_slice(codes);
+        let word = u64::from_le_bytes(word);
+        for (place, out) in out.iter_mut().enumerate() {
+            *out = value((word >> (place * bits) & most) as u8);
+        }
+    }
 }

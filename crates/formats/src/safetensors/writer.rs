@@ -32,8 +32,7 @@ impl Declared {
 pub struct Writer<W: Write> {
     out: W,
     path: PathBuf,
-    /// Names, and how many bytes of data there are once each is written.
-    ends: Vec<(String, u64)>,
+    ends: Ends,
     /// Tensors that are complete.
     complete: usize,
     written: u64,
@@ -47,35 +46,7 @@ impl<W: Write> Writer<W> {
     /// A name that occurs twice, a type that safetensors cannot hold, a size that overflows;
     /// [`Error::Write`].
     pub fn new(mut out: W, path: &Path, tensors: &[Declared]) -> Result<Writer<W>> {
-        let mut entries = BTreeMap::new();
-        let mut ends = Vec::with_capacity(tensors.len());
-        let mut end = 0u64;
-        for tensor in tensors {
-            let start = end;
-            let Declared { name, dtype, shape } = tensor;
-            let text = dtype.safetensors().ok_or_else(|| {
-                Error::unsupported(path, Some(name), format!("{dtype} in safetensors"))
-            })?;
-            let bytes = tensor
-                .bytes()
-                .and_then(|bytes| start.checked_add(bytes as u64));
-            end = bytes.ok_or_else(|| {
-                let found = format!("shape {shape:?}");
-                Error::invalid(path, Some(name), "a size that fits the file", found)
-            })?;
-            ends.push((name.clone(), end));
-            let entry =
-                serde_json::json!({"data_offsets": [start, end], "dtype": text, "shape": shape});
-            if name == super::header::METADATA || entries.insert(name.as_str(), entry).is_some() {
-                let expected = "a name that is free";
-                return Err(Error::invalid(path, Some(name), expected, "one in use"));
-            }
-        }
-        entries.insert(
-            super::header::METADATA,
-            serde_json::json!({"format": "mlx"}),
-        );
-        let header = header(&entries).map_err(|error| write_error(path, error.into()))?;
+        let (header, ends) = declare(path, tensors)?;
         out.write_all(&header)
             .map_err(|error| write_error(path, error))?;
         Ok(Writer {
@@ -87,6 +58,31 @@ impl<W: Write> Writer<W> {
         })
     }
 
+    /// Goes on with a file of these tensors that is `length` bytes long, to which `out` appends.
+    ///
+    /// # Errors
+    /// As for [`Writer::new`]; a length that ends before the header does, or after the tensors.
+    pub fn resume(out: W, path: &Path, tensors: &[Declared], length: u64) -> Result<Writer<W>> {
+        let (header, ends) = declare(path, tensors)?;
+        let (header, data) = (header.len() as u64, ends.last().map_or(0, |(_, end)| *end));
+        if length < header || length > header + data {
+            let expected = format!("{header} to {} bytes", header + data);
+            let found = length.to_string();
+            return Err(Error::invalid(path, None, expected, found));
+        }
+        Ok(Writer {
+            out,
+            path: path.to_owned(),
+            ends,
+            complete: 0,
+            written: length - header,
+        })
+    }
+
+    /// What it writes to; bytes of the tensors go through [`Writer::write`].
+    pub fn output(&mut self) -> &mut W {
+        &mut self.out
+    }
     /// Writes the next piece of the current tensor; after its last byte comes the next tensor.
     /// `name` is the tensor that the bytes belong to.
     ///
@@ -131,7 +127,7 @@ impl<W: Write> Writer<W> {
         while self
             .ends
             .get(self.complete)
-            .is_some_and(|(_, end)| *end == self.written)
+            .is_some_and(|(_, end)| *end <= self.written)
         {
             self.complete += 1;
         }
@@ -152,6 +148,43 @@ impl<W: Write> Writer<W> {
             .map_err(|error| write_error(&self.path, error))?;
         Ok(self.out)
     }
+}
+
+/// Names, and how many bytes of data there are once each is written.
+type Ends = Vec<(String, u64)>;
+
+/// The header, and where tensors end.
+fn declare(path: &Path, tensors: &[Declared]) -> Result<(Vec<u8>, Ends)> {
+    let mut entries = BTreeMap::new();
+    let mut ends = Vec::with_capacity(tensors.len());
+    let mut end = 0u64;
+    for tensor in tensors {
+        let start = end;
+        let Declared { name, dtype, shape } = tensor;
+        let text = dtype.safetensors().ok_or_else(|| {
+            Error::unsupported(path, Some(name), format!("{dtype} in safetensors"))
+        })?;
+        let bytes = tensor
+            .bytes()
+            .and_then(|bytes| start.checked_add(bytes as u64));
+        end = bytes.ok_or_else(|| {
+            let found = format!("shape {shape:?}");
+            Error::invalid(path, Some(name), "a size that fits the file", found)
+        })?;
+        ends.push((name.clone(), end));
+        let entry =
+            serde_json::json!({"data_offsets": [start, end], "dtype": text, "shape": shape});
+        if name == super::header::METADATA || entries.insert(name.as_str(), entry).is_some() {
+            let expected = "a name that is free";
+            return Err(Error::invalid(path, Some(name), expected, "one in use"));
+        }
+    }
+    entries.insert(
+        super::header::METADATA,
+        serde_json::json!({"format": "mlx"}),
+    );
+    let header = header(&entries).map_err(|error| write_error(path, error.into()))?;
+    Ok((header, ends))
 }
 
 fn write_error(path: &Path, source: std::io::Error) -> Error {

@@ -1,0 +1,211 @@
+//! Files of the output: hashed as they are written, and on the disk before they count.
+
+use crate::Result;
+use crate::output::{read_error, write_error};
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes that are read or written at a time.
+const PIECE: usize = 1 << 20;
+
+/// Everything that changes the disk goes through here, so that tests can make each step fail.
+pub(crate) fn system<T>(step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    #[cfg(test)]
+    failing::step()?;
+    step()
+}
+
+/// A name, a length and what identifies the contents.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Hashed {
+    /// The name in its directory.
+    pub name: String,
+    /// The length.
+    pub bytes: u64,
+    /// The SHA-256 of the contents, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// The digits of what was hashed so far.
+fn digits(hash: &Sha256) -> String {
+    let digest = hash.clone().finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hashes `file` from where it is on to byte `end`, or to its own. Gives the bytes read; `go_on`
+/// is asked after each piece.
+fn absorb(
+    file: &mut impl Read,
+    hash: &mut Sha256,
+    end: u64,
+    go_on: &dyn Fn() -> bool,
+) -> io::Result<u64> {
+    let mut piece = vec![0; PIECE.min(usize::try_from(end).unwrap_or(PIECE))];
+    let mut done = 0;
+    while done < end && go_on() {
+        let most = piece
+            .len()
+            .min(usize::try_from(end - done).unwrap_or(PIECE));
+        match file.read(&mut piece[..most]) {
+            Ok(0) => break,
+            Ok(count) => {
+                hash.update(&piece[..count]);
+                done += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// The length and the digest of the file at `path`; of its beginning where `go_on` says no.
+pub(crate) fn hashed(path: &Path, go_on: &dyn Fn() -> bool) -> io::Result<(u64, String)> {
+    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    let bytes = absorb(&mut file, &mut hash, u64::MAX, go_on)?;
+    Ok((bytes, digits(&hash)))
+}
+
+/// Each point is a length and the digest of the file's beginning of that length, shorter ones
+/// first. How many hold before the first that does not.
+pub(crate) fn true_points(path: &Path, points: &[(u64, &str)]) -> Result<usize> {
+    let error = |source| read_error(path, source);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(source) => return Err(error(source).into()),
+    };
+    let (mut hash, mut at) = (Sha256::new(), 0);
+    for (number, &(end, expected)) in points.iter().enumerate() {
+        let length = end.saturating_sub(at);
+        let read = absorb(&mut file, &mut hash, length, &|| true).map_err(error)?;
+        if read < length || digits(&hash) != expected {
+            return Ok(number);
+        }
+        at += read;
+    }
+    Ok(points.len())
+}
+
+/// The digest of some bytes.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    digits(&Sha256::new().chain_update(bytes))
+}
+
+/// A file that is being written.
+pub(crate) struct Output {
+    path: PathBuf,
+    file: BufWriter<Disk>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+struct Disk(File);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        system(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Output {
+    /// A new file; one of that name is emptied.
+    pub(crate) fn create(path: &Path) -> Result<Output> {
+        let file = system(|| File::create(path)).map_err(|source| write_error(path, source))?;
+        Ok(Output::at(path, file, Sha256::new(), 0))
+    }
+
+    fn at(path: &Path, file: File, hash: Sha256, bytes: u64) -> Output {
+        Output {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(PIECE, Disk(file)),
+            hash,
+            bytes,
+        }
+    }
+
+    /// Goes on with a file of which an earlier run wrote at least `end` bytes; what comes after
+    /// them is cut off. `None` where the digest says that they are others.
+    pub(crate) fn resume(path: &Path, end: u64, sha256: &str) -> Result<Option<Output>> {
+        let error = |source| write_error(path, source);
+        let file = File::options().read(true).write(true).open(path);
+        let (mut file, mut hash) = (file.map_err(error)?, Sha256::new());
+        let read = absorb(&mut file, &mut hash, end, &|| true).map_err(error)?;
+        if read < end || digits(&hash) != sha256 {
+            return Ok(None);
+        }
+        system(|| file.set_len(end)).map_err(error)?;
+        Ok(Some(Output::at(path, file, hash, end)))
+    }
+
+    /// The digest of what was written so far.
+    pub(crate) fn digest(&self) -> String {
+        digits(&self.hash)
+    }
+
+    /// Hands everything to the system, so that what [`Output::digest`] says is true of the file
+    /// even if this process ends.
+    pub(crate) fn hand_over(&mut self) -> Result<u64> {
+        let flushed = self.file.flush();
+        flushed.map_err(|source| write_error(&self.path, source))?;
+        Ok(self.bytes)
+    }
+
+    /// Every byte is on the disk when this returns.
+    pub(crate) fn finish(mut self) -> Result<Hashed> {
+        self.hand_over()?;
+        let file = &self.file.get_ref().0;
+        system(|| file.sync_all()).map_err(|source| write_error(&self.path, source))?;
+        let name = self.path.file_name().unwrap_or_default();
+        Ok(Hashed {
+            name: name.display().to_string(),
+            bytes: self.bytes,
+            sha256: self.digest(),
+        })
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Steps that fail, for tests.
+#[cfg(test)]
+pub(crate) mod failing {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// This thread's steps fail after so many, one of them or all from then on; `None` for never.
+    pub(crate) fn after(steps: Option<usize>) {
+        LEFT.set(steps);
+    }
+
+    pub(crate) fn step() -> io::Result<()> {
+        match LEFT.get() {
+            Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            left => {
+                LEFT.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        }
+    }
+}
