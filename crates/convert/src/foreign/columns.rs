@@ -82,7 +82,7 @@ impl Columns {
 
     /// Looks at the scales of all layers, and refuses those whose numbers are not certain.
     pub(super) fn checked(mut self, checkpoint: &Checkpoint) -> Result<Columns> {
-        let mut layers = 0;
+        let (stored, mut layers) = (self, 0);
         for tensor in checkpoint {
             let Some(path) = tensor.name.strip_suffix(".qweight") else {
                 continue;
@@ -91,7 +91,7 @@ impl Columns {
             let layer = self.layer(checkpoint, path)?;
             check_order(checkpoint, path, &layer)?;
             let (scales, zeros) = (layer.scales.open()?.all()?, layer.zeros.open()?.all()?);
-            for row in self.groups(layer.scales.dtype, layer.n, &scales, &zeros) {
+            for row in stored.groups(layer.scales.dtype, layer.n, &scales, &zeros) {
                 for (scale, zero) in row {
                     // The two programs that write this format read it differently.
                     if zero > 15 {
