@@ -5,6 +5,7 @@ use kiln_formats::{Bytes, Checkpoint, File, Reader, Tensor, Type};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A tensor of the source: a piece of one file, or pieces of several that are joined.
 #[derive(Clone, Debug)]
@@ -14,6 +15,40 @@ pub(crate) struct Stored {
     pub(crate) shape: Vec<usize>,
     join: Join,
     pieces: Vec<Piece>,
+    making: Option<Making>,
+}
+
+/// Of what, and how, the bytes of a tensor are made that no file has as they are needed. They are
+/// made as a whole when the tensor is opened.
+#[derive(Clone)]
+pub(crate) struct Making {
+    of: Vec<Stored>,
+    how: Arc<How>,
+}
+
+/// The bytes, row after row; `None` if parts do not fit to each other.
+type How = dyn Fn(&[Opened<'_>]) -> Result<Option<Vec<u8>>> + Send + Sync;
+
+impl Making {
+    pub(crate) fn new(
+        of: Vec<Stored>,
+        how: impl Fn(&[Opened<'_>]) -> Result<Option<Vec<u8>>> + Send + Sync + 'static,
+    ) -> Making {
+        let how = Arc::new(how);
+        Making { of, how }
+    }
+
+    /// Bytes of all that is read.
+    fn bytes(&self) -> usize {
+        let pieces = self.of.iter().flat_map(|part| &part.pieces);
+        pieces.map(|piece| piece.range.len()).sum()
+    }
+}
+
+impl std::fmt::Debug for Making {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Making").field(&self.of).finish()
+    }
 }
 
 /// How pieces follow each other.
@@ -102,6 +137,39 @@ impl Stored {
             shape: tensor.shape.clone(),
             join: Join::Rows,
             pieces: vec![Piece::new(checkpoint, tensor)],
+            making: None,
+        }
+    }
+
+    /// A tensor whose bytes are made of others.
+    pub(crate) fn made(name: &str, dtype: Type, shape: Vec<usize>, making: Making) -> Stored {
+        let bytes = dtype.bytes(&shape).unwrap_or(0);
+        let rows = match shape[..] {
+            [rows, _] => rows,
+            _ => 1,
+        };
+        let row = bytes / rows.max(1);
+        // What messages call the file is that of the first part.
+        let pieces = making
+            .of
+            .iter()
+            .flat_map(|part| part.pieces.first())
+            .take(1);
+        let pieces = pieces.map(|piece| Piece {
+            file: piece.file.clone(),
+            range: 0..bytes,
+            rows,
+            row_step: row,
+            row_bytes: row,
+            scattered: None,
+        });
+        Stored {
+            name: name.to_owned(),
+            dtype,
+            shape,
+            join: Join::Rows,
+            pieces: pieces.collect(),
+            making: Some(making),
         }
     }
 
@@ -138,6 +206,7 @@ impl Stored {
             shape: shape.to_vec(),
             join: [Join::Rows, Join::Columns][axis.min(1)],
             pieces: pieces.iter().map(|(c, t)| Piece::new(c, t)).collect(),
+            making: None,
         })
     }
 
@@ -165,8 +234,11 @@ impl Stored {
             .map_or(Path::new(""), |piece| piece.file.path())
     }
 
-    /// Bytes of the largest piece that is read as a whole, because each row is spread over it.
+    /// Bytes that are read or made as a whole, because each row is spread over them.
     pub(crate) fn whole(&self) -> usize {
+        if let Some(making) = &self.making {
+            return making.bytes() + self.dtype.bytes(&self.shape).unwrap_or(0);
+        }
         let spread = self.pieces.iter().filter(|piece| piece.scattered.is_some());
         spread.map(|piece| piece.range.len()).sum()
     }
@@ -176,10 +248,30 @@ impl Stored {
     /// # Errors
     /// A file that cannot be opened or became shorter.
     pub(crate) fn open(&self) -> Result<Opened<'_>> {
+        if let Some(making) = &self.making {
+            return self.make(making);
+        }
         let data = self.pieces.iter().map(Data::of);
         Ok(Opened {
             stored: self,
             data: data.collect::<Result<Vec<Data>>>()?,
+        })
+    }
+
+    fn make(&self, making: &Making) -> Result<Opened<'_>> {
+        let parts = making.of.iter().map(Stored::open);
+        let made = (making.how)(&parts.collect::<Result<Vec<_>>>()?)?;
+        let length = self.dtype.bytes(&self.shape);
+        let Some(made) = made.filter(|made| Some(made.len()) == length) else {
+            let expected = "what a layer of its kind consists of";
+            let found = "parts that do not fit";
+            let name = Some(self.name.as_str());
+            return Err(kiln_formats::Error::invalid(self.path(), name, expected, found).into());
+        };
+        let range = 0..made.len();
+        Ok(Opened {
+            stored: self,
+            data: vec![Data::Memory(Arc::new(made), range)],
         })
     }
 
@@ -232,7 +324,7 @@ impl Data {
         }
         let whole = reader.read(piece.range.clone())?;
         let range = 0..whole.len();
-        Ok(Data::Memory(std::sync::Arc::new(whole), range))
+        Ok(Data::Memory(Arc::new(whole), range))
     }
 
     /// Bytes counted from the piece's first.
@@ -259,6 +351,23 @@ pub(crate) struct Opened<'a> {
 }
 
 impl Opened<'_> {
+    /// How elements are stored.
+    pub(crate) fn dtype(&self) -> Type {
+        self.stored.dtype
+    }
+
+    /// The bytes of all rows.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn all(&self) -> Result<Vec<u8>> {
+        let rows = match self.stored.shape[..] {
+            [rows, _] => rows,
+            _ => 1,
+        };
+        self.rows(0..rows)
+    }
+
     /// The bytes of neighbouring rows.
     ///
     /// # Errors
@@ -315,7 +424,6 @@ impl Opened<'_> {
 mod tests {
     use super::*;
     use kiln_formats::npz;
-    use std::sync::Arc;
 
     #[test]
     fn what_was_unpacked_is_told_from_what_is_read() {

@@ -10,7 +10,7 @@ mod metadata;
 mod pack;
 mod writer;
 
-pub use blocks::{dequantise, is_readable};
+pub use blocks::{dequantise, fives, is_readable};
 pub use metadata::{Array, Metadata, Strings, Value};
 pub use pack::quantise;
 pub use writer::{Entry, Writer};
