@@ -4,7 +4,7 @@ use super::attention::ENTRIES;
 use super::attention_queries::Queries;
 use crate::simd::{Isa, Tile, Turn};
 
-/// From one row of weights to the next: not a power of two, see `gemm`.
+/// From one row of weights to the next: not a power of two, see `gemm_floats`.
 const STRIDE: usize = ENTRIES + 16;
 
 /// Scratch memory for a block: panels of keys and of values, scores, one register tile.

@@ -15,7 +15,7 @@ const ROWS: usize = 256;
 /// Tokens of a unit.
 const TOKENS: usize = 512;
 /// Units that a matmul should have, so that threads end together.
-const ENOUGH: usize = 12;
+const ENOUGH: usize = 16;
 
 /// Which part of the weights panels are made of.
 #[derive(Clone, Copy)]

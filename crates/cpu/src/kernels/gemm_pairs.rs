@@ -1,6 +1,7 @@
 //! Matmul for many tokens by products of bf16. Codes are exact in bf16; so are the weights of
 //! formats without biases, and a float as a sum of up to three. Products are exact in f32, so
 //! nothing is rounded but their sums. A group's scale and bias, which do not fit, meet its sum.
+//! An infinite weight that meets a float of several parts gives NaN, because some of these are 0.
 
 use super::gemm::{Block, DEPTH, Products};
 use crate::simd::{Isa, PairBlock, Pairs, Scaled, Turn, Weights};

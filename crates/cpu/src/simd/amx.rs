@@ -2,8 +2,8 @@
 //! VNNI, which is faster here than its bf16.
 //!
 //! A matrix register holds 16 rows of 64 bytes; four of them take sums of 32 × 32 products, two the
-//! rows and two the panel. The compiler knows neither these registers nor, in this edition, their
-//! instructions: what uses them is in assembly, between a load of their shapes and a release.
+//! rows and two the panel. What uses them is in assembly, because their intrinsics are not stable,
+//! between a load of their shapes and a release.
 
 #![allow(clippy::needless_range_loop)]
 
@@ -127,62 +127,67 @@ fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn accumulate(block: PairBlock<'_>, [tile, panel, part]: [usize; 3], sums: &mut Block) {
     let count = block.parts().0;
-    // SAFETY: the shapes are loaded. Between these statements nothing uses the registers, which
-    // are the assembly's alone.
+    let from = tile * block.tile + 2 * part * count;
+    let reach = (block.terms - 1) * block.term + (ROWS - 1) * block.stride + 2 * count;
+    let x = &block.x[from..from + reach];
+    let from = panel * block.panel_stride + part * count * COLUMNS;
+    let panel = &block.panel[from..from + count * COLUMNS];
+    // SAFETY: the shapes are loaded, and nothing but this file's assembly changes them. `count` is a
+    // multiple of 16: for each 16 pairs of each term 64 bytes of 32 rows are read, which lie in `x`,
+    // and 16 lines of the panel. 32 lines of 128 bytes are written, which is what `sums` is.
     unsafe {
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
-            options(nostack, nomem)
-        )
-    };
-    for term in 0..block.terms {
-        let from = tile * block.tile + term * block.term + 2 * part * count;
-        let x = &block.x[from..][..(ROWS - 1) * block.stride + 2 * count];
-        let from = panel * block.panel_stride + part * count * COLUMNS;
-        let panel = &block.panel[from..][..count * COLUMNS];
-        let (low, high) = (x.as_ptr(), x[16 * block.stride..].as_ptr());
-        // SAFETY: `count` is a multiple of 16, so the loop reads 64 bytes for each 16 pairs of 32
-        // rows, which lie in `x`, and 16 lines of the panel.
-        unsafe {
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{low} + {stride}]",
-                "tileloadd tmm6, [{panel} + {line}]",
-                "tileloadd tmm7, [{panel} + {line} + 64]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{high} + {stride}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "add {low}, 64",
-                "add {high}, 64",
-                "add {panel}, 2048",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "dec {steps}",
-                "jnz 2b",
-                low = inout(reg) low => _,
-                high = inout(reg) high => _,
-                panel = inout(reg) panel.as_ptr() => _,
-                steps = inout(reg) count / 16 => _,
-                stride = in(reg) 2 * block.stride,
-                line = in(reg) 4 * COLUMNS,
-                options(nostack, readonly)
-            )
-        };
-    }
-    let (low, high) = sums.0.split_at_mut(16);
-    // SAFETY: 32 lines of 128 bytes are written, which is what `sums` is.
-    unsafe {
-        asm!(
-            "tilestored [{low} + {line}], tmm0",
-            "tilestored [{low} + {line} + 64], tmm1",
-            "tilestored [{high} + {line}], tmm2",
-            "tilestored [{high} + {line} + 64], tmm3",
-            low = in(reg) low.as_mut_ptr(),
-            high = in(reg) high.as_mut_ptr(),
+            "2:",
+            "mov {low}, {x}",
+            "lea {high}, [{low} + {stride}*8]",
+            "lea {high}, [{high} + {stride}*8]",
+            "mov {pairs}, {panel}",
+            "mov {left}, {steps}",
+            "3:",
+            "tileloadd tmm4, [{low} + {stride}*1]",
+            "tileloadd tmm6, [{pairs} + {line}*1]",
+            "tileloadd tmm7, [{pairs} + {line}*1 + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{high} + {stride}*1]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {low}, 64",
+            "add {high}, 64",
+            "add {pairs}, 2048",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {left}",
+            "jnz 3b",
+            "add {x}, {term}",
+            "dec {terms}",
+            "jnz 2b",
+            "tilestored [{sums} + {line}*1], tmm0",
+            "tilestored [{sums} + {line}*1 + 64], tmm1",
+            "tilestored [{sums} + {line}*1 + 2048], tmm2",
+            "tilestored [{sums} + {line}*1 + 2112], tmm3",
+            x = inout(reg) x.as_ptr() => _,
+            terms = inout(reg) block.terms => _,
+            term = in(reg) 2 * block.term,
+            stride = in(reg) 2 * block.stride,
+            panel = in(reg) panel.as_ptr(),
+            steps = in(reg) count / 16,
             line = in(reg) 4 * COLUMNS,
+            sums = in(reg) sums.0.as_mut_ptr(),
+            low = out(reg) _,
+            high = out(reg) _,
+            pairs = out(reg) _,
+            left = out(reg) _,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
             options(nostack)
         )
     };

@@ -8,7 +8,8 @@ use kiln_array::{DType, Format, Mode, Scales, e4m3};
 use std::arch::x86_64::*;
 
 /// How far ahead of what is computed codes are fetched, in bytes. The processor's own prefetching
-/// ends at each page: on Zen 4 this is worth a third.
+/// ends at each page: on Zen 4 half of this was worth a third; on Granite Rapids this brings a loop
+/// of products from 12 to 21 GB/s out of the last cache, half of it does not.
 pub(super) const AHEAD: usize = 4096;
 
 /// Begins to fetch the cache line `distance` bytes behind the first of these.

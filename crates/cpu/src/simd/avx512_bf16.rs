@@ -1,5 +1,5 @@
 //! The table for AVX-512 with its bf16 products: mat-vec of vectors of bf16, for codes of 2, 4 and
-//! 8 bits. The rest is AVX-512's.
+//! 8 bits, and register tiles of bf16. The rest is AVX-512's.
 //!
 //! Codes become bf16 by one table lookup and are exact, so are the products of two bf16; the sums
 //! are f32. A piece is 32 lanes of 16 bits. The products flush subnormal numbers to zero. Loops

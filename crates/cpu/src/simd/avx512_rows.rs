@@ -8,7 +8,7 @@ use super::{avx2, scalar};
 use kiln_array::{DType, Kind, Scalar, math};
 use std::arch::x86_64::*;
 
-/// The elements of `T`, of sixteen bits, that lie in `bytes`, as floats.
+/// Up to sixteen elements, f16 or bf16, as floats; zeros behind them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
 pub(super) fn wide<const F16: bool>(bytes: &[u8]) -> __m512 {

@@ -19,7 +19,7 @@ pub(super) const fn piece(codes: usize) -> usize {
     LINE * (DIGITS * codes + 1)
 }
 
-/// What elements are multiples of: 0 where all are 0, NaN where one is not finite.
+/// What elements are multiples of; NaN where one is not finite.
 #[inline(always)]
 fn unit(x: &[f32; UNIT]) -> f32 {
     // Bits of magnitudes are in the order of these, infinity and NaN last.
@@ -29,8 +29,8 @@ fn unit(x: &[f32; UNIT]) -> f32 {
     let exponent = largest >> 23;
     match exponent {
         0xff => f32::NAN,
-        // So small that a unit would be subnormal: such elements count as 0.
-        0..=22 => 0.0,
+        // A smaller unit would be subnormal, and its inverse infinite.
+        0..=22 => f32::MIN_POSITIVE,
         _ => f32::from_bits((exponent - 21) << 23),
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn store(x: &[f32], codes: usize, out: &mut [f32]) {
         let lanes = units.chunks_exact_mut(UNIT / (4 * codes));
         for ((number, x), lanes) in x.as_chunks::<UNIT>().0.iter().enumerate().zip(lanes) {
             let unit = unit(x);
-            let inverse = if unit > 0.0 { 1.0 / unit } else { 0.0 };
+            let inverse = 1.0 / unit;
             let mut digits = [[0; UNIT]; DIGITS];
             for (i, x) in x.iter().enumerate() {
                 let [low, middle, high] = self::digits(x * inverse);

@@ -84,11 +84,10 @@ pub(crate) fn find(name: Option<&str>) -> Result<&'static Isa, Absent> {
             .find(|isa| (isa.preferred)())
             .ok_or(Absent::Unavailable);
     };
-    if !TABLES.iter().any(|isa| isa.name == name) {
-        return Err(Absent::Unknown);
-    }
-    Isa::all()
-        .find(|isa| isa.name == name)
+    let table = TABLES.into_iter().find(|isa| isa.name == name);
+    let table = table.ok_or(Absent::Unknown)?;
+    Some(table)
+        .filter(|isa| (isa.available)())
         .ok_or(Absent::Unavailable)
 }
 
@@ -111,13 +110,13 @@ fn intel() -> bool {
     std::arch::x86_64::__cpuid(0).ebx == GENU
 }
 
-/// The names of all tables, best first, whether this machine can run them or not.
+/// The names of all tables, whether this machine can run them or not.
 pub(crate) fn names() -> Vec<&'static str> {
     TABLES.iter().map(|isa| isa.name).collect()
 }
 
 impl Isa {
-    /// The tables that this machine can run, best first.
+    /// The tables that this machine can run. The best is the first that is `preferred`.
     pub(crate) fn all() -> impl Iterator<Item = &'static Isa> {
         TABLES.into_iter().filter(|isa| (isa.available)())
     }

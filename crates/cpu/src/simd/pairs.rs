@@ -9,8 +9,8 @@ use super::Isa;
 pub(crate) struct Pairs {
     /// Rows and columns of the tile.
     pub(super) tile: (usize, usize),
-    /// A float is an exact sum of three bf16, half of one of two. Up to this many are still
-    /// multiplied faster than floats are.
+    /// An f32 is the sum of three bf16, an f16 of two. So many at most are multiplied faster than
+    /// floats are.
     pub(super) terms: usize,
     pub(super) codes: unsafe fn(usize, &[u8], &mut [u16]),
     pub(super) split: unsafe fn(&mut [f32], &mut [u16]),

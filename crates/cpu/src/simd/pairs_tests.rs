@@ -152,6 +152,25 @@ proptest! {
     }
 
     #[test]
+    fn parts_add_up_to_the_float(bits in prop::collection::vec(any::<u32>(), 0..40)) {
+        let floats: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+        for tile in Isa::all().filter_map(|isa| isa.pairs()) {
+            let mut rest = floats.clone();
+            let mut terms = [(); 3].map(|()| vec![0; floats.len()]);
+            for term in &mut terms {
+                tile.split(&mut rest, term);
+            }
+            for (i, float) in floats.iter().enumerate() {
+                let sum: f64 = terms.iter().map(|term| wide(term[i])).sum();
+                // The smallest bf16: what is below it is lost.
+                let near = (sum - f64::from(*float)).abs() < 2f64.powi(-133);
+                let same = near || sum == f64::from(*float) || sum.is_nan() && float.is_nan();
+                prop_assert!(same, "{float:e} became {sum:e}");
+            }
+        }
+    }
+
+    #[test]
     fn turned_rows_are_columns(
         eights in 0usize..6,
         words in 0usize..40,

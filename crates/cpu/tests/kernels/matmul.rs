@@ -38,6 +38,31 @@ fn quantised_matmul_is_right_for_every_format_and_number_of_tokens() {
 }
 
 #[test]
+fn a_unit_of_several_panels_and_parts_is_right() {
+    // So many rows that a unit has more than one panel of them.
+    let (n, t) = (1100, 40);
+    for (bits, group, k) in [(4, 32, 384), (4, 64, 640), (8, 128, 640), (3, 64, 320)] {
+        let format = Format::affine(bits, group, DType::F32).unwrap();
+        let (parts, values) = weights(format, &[300, 7, 793], k, bits as u64);
+        let cut = |x: &f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        let x: Vec<f32> = noise(5, t * k).iter().map(cut).collect();
+        let exact = product(&x, &values, k);
+        for dtype in [DType::BF16, DType::F16, DType::F32] {
+            let results = everywhere(|device| {
+                let w = DType::Quantised(format);
+                let w = Array::from_parts(w, &[n, k], parts.clone(), device)?;
+                let x = Array::from_slice(&x, &[t, k], device)?.cast(dtype)?;
+                x.matmul(&w)?.cast(DType::F32)
+            });
+            // f32 sums of 640 products, codes and biases apart, of up to 256 times 1.
+            results
+                .iter()
+                .for_each(|result| close(result, &exact, 2e-2));
+        }
+    }
+}
+
+#[test]
 fn a_view_of_quantised_rows_is_those_rows() {
     let format = Format::affine(4, 32, DType::F16).unwrap();
     let (parts, values) = weights(format, &[4, 9], 64, 3);
