@@ -15,7 +15,20 @@ from gguf.quants import dequantize
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "crates/formats/tests/golden"
 ROWS, COLUMNS = 3, 512
-SCALES = {Kind.Q4_0: [0], Kind.Q4_1: [0, 2], Kind.Q8_0: [0], Kind.Q6_K: [208]}
+# Where f16 numbers are in a block; what is no f16 number may be any byte.
+SCALES = {
+    Kind.Q4_0: [0],
+    Kind.Q4_1: [0, 2],
+    Kind.Q8_0: [0],
+    Kind.Q6_K: [208],
+    Kind.Q5_0: [0],
+    Kind.Q5_1: [0, 2],
+    Kind.Q2_K: [80, 82],
+    Kind.Q3_K: [108],
+    Kind.Q4_K: [0, 2],
+    Kind.Q5_K: [0, 2],
+    Kind.MXFP4: [],
+}
 
 random = np.random.default_rng(7)
 

@@ -4,26 +4,26 @@ mod planned;
 
 use crate::exit::Code;
 use crate::progress::Bar;
-use crate::{interrupt, machine, output};
+use crate::{hub, interrupt, machine, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use kiln::DType;
-use kiln::convert::{Error, Layout, Options, Quantise, Recipe, Report, Rule, Verify};
-use kiln::formats::{self, Unusable};
+use kiln::convert::{Layout, Options, Quantise, Recipe, Report, Rule, Verify};
 use kiln_array::Mode;
 use serde_json::{Map, json};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Convert a checkpoint into a directory that kiln and mlx-lm load
 ///
 /// Reads a directory in Hugging Face's or MLX's layout (config.json with safetensors or
 /// pytorch_model.bin), Meta's or Mistral's consolidated.NN.pth with params.json, weights.npz with
-/// config.json, or a GGUF file. Nothing in a file is ever executed.
+/// config.json, a GGUF file, or a model on a hub, which is downloaded into the cache of Hugging Face's
+/// own programs. Nothing in a file is ever executed.
 /// Nothing is left behind when it fails. What is quantised is kept exactly unless something else is
-/// asked for: MLX's layers, and a GGUF's Q4_0, Q4_1 and Q8_0 blocks. Prints the path of the
-/// directory.
+/// asked for: MLX's, GPTQ's and AWQ's layers, and a GGUF's Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and MXFP4
+/// blocks. Prints the path of the directory.
 ///
 /// Rules say which layers are stored how: PATTERN=VALUE, as 'layers.{0..3,-1}.*=8',
 /// '*.down_proj=6g32' or 'lm_head=bf16'. The pattern is for a layer's path, as
@@ -93,6 +93,10 @@ pub(crate) struct Convert {
     #[arg(long, value_enum, default_value_t = Format::Mlx)]
     format: Format,
 
+    /// Upload the directory to this repository on the hub, which is made if there is none
+    #[arg(long, value_name = "ORG/NAME", conflicts_with = "dry_run")]
+    upload_repo: Option<String>,
+
     /// Replace the output directory if it exists
     #[arg(long)]
     force: bool,
@@ -135,7 +139,8 @@ pub(crate) struct Convert {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// The checkpoint: a Hugging Face, MLX, Meta or npz directory, or a GGUF file
+    /// The checkpoint: a Hugging Face, MLX, Meta or npz directory, a GGUF file, or on a hub
+    /// ORG/NAME[@REVISION] or ORG/NAME/FILE.gguf
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 
@@ -237,6 +242,9 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     let source = task.source.model.as_ref().or(task.source.path.as_ref());
     let source = source.cloned().unwrap_or_default();
     let options = task.options()?;
+    let upload = task.upload_repo.as_deref().map(hub::Destination::new);
+    let upload = upload.transpose()?;
+    let source = hub::local(&source, false)?;
     let start = Instant::now();
     let mut bar = Bar::of_bytes(false);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
@@ -250,15 +258,18 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     if task.dry_run {
         let plan = kiln::convert::plan(&source, &options, &kiln::map, &mut progress);
         bar.clear();
-        planned::print(&plan.map_err(|error| not_here(error, &source))?, task.json)?;
+        planned::print(&plan?, task.json)?;
         return Ok(Code::Success);
     }
     let report =
         kiln::convert::convert(&source, &task.mlx_path, &options, &kiln::map, &mut progress);
     bar.clear();
-    let report = report.map_err(|error| not_here(error, &source))?;
+    let report = report?;
     let seconds = start.elapsed().as_secs_f64();
     tell(task, &report, seconds);
+    if let Some(destination) = upload {
+        destination.upload(&task.mlx_path)?;
+    }
     if task.json {
         return print_json(task, &report, seconds);
     }
@@ -286,26 +297,6 @@ fn print_json(task: &Convert, report: &Report, seconds: f64) -> anyhow::Result<C
         "peak_memory_bytes": machine::peak_memory(),
     }))?;
     Ok(Code::Success)
-}
-
-/// A name on a hub is no path, and nobody fetches what it stands for.
-fn not_here(error: Error, source: &Path) -> anyhow::Error {
-    let missing = matches!(
-        &error,
-        Error::File(formats::Error::Unusable {
-            reason: Unusable::Missing,
-            ..
-        })
-    );
-    let error = anyhow::Error::new(error);
-    if missing && source.is_relative() && source.components().count() == 2 {
-        let message = format!(
-            "{} is not on this machine, and is not downloaded",
-            source.display()
-        );
-        return error.context(message);
-    }
-    error
 }
 
 /// What was done, on standard error.

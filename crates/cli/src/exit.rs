@@ -15,13 +15,14 @@ pub(crate) enum Code {
     Usage = 2,
     Input = 3,
     Unsupported = 4,
+    Network = 5,
     Limits = 6,
     Verification = 7,
     Device = 8,
     Interrupted = 130,
 }
 
-/// The documentation of the codes; 5 is kept for downloads.
+/// The documentation of the codes.
 const CODES: [(u8, &str); 10] = [
     (0, "done"),
     (1, "a fault of the program itself; please report it"),
@@ -34,7 +35,7 @@ const CODES: [(u8, &str); 10] = [
         "a file is missing, damaged, or cannot be read or written",
     ),
     (4, "a model, format or setting that is not supported"),
-    (5, "the network or an account (not used yet)"),
+    (5, "the network, or an account on a hub"),
     (6, "out of memory, disk or context"),
     (
         7,
@@ -45,7 +46,7 @@ const CODES: [(u8, &str); 10] = [
 ];
 
 /// Environment variables that are not the default of an option.
-const VARIABLES: [(&str, &str); 8] = [
+const VARIABLES: [(&str, &str); 13] = [
     ("KILN_DEVICE", "the default of --device"),
     ("KILN_THREADS", "the default of --threads"),
     (
@@ -65,6 +66,17 @@ const VARIABLES: [(&str, &str); 8] = [
         "1 does every step on the processor, too, and stops at the first that differs",
     ),
     (
+        "HF_HOME",
+        "where the cache of models (hub) and the token are; HF_HUB_CACHE and HF_TOKEN_PATH name one alone",
+    ),
+    ("HF_TOKEN", "the account on the hub"),
+    ("HF_ENDPOINT", "another hub than huggingface.co"),
+    ("HF_HUB_OFFLINE", "1 takes models from the cache only"),
+    (
+        "HF_HUB_DOWNLOAD_TIMEOUT",
+        "seconds that a server may be silent (30)",
+    ),
+    (
         "WGPU_ADAPTER_NAME",
         "part of the name of the GPU that --device gpu takes",
     ),
@@ -82,7 +94,7 @@ pub(crate) fn help() -> String {
     }
     text.push_str("\nEnvironment variables:\n");
     for (name, meaning) in VARIABLES {
-        text.push_str(&format!("  {name:<19}{meaning}\n"));
+        text.push_str(&format!("  {name:<25}{meaning}\n"));
     }
     text.push_str(
         "\nStandard output carries the result alone: the text, the JSON object or the table.\n\
@@ -172,6 +184,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Code> {
         .or_else(|| error.downcast_ref().map(of_array))
         .or_else(|| error.downcast_ref().map(of_cpu))
         .or_else(|| crate::gpu::code(error))
+        .or_else(|| crate::hub::code(error))
         .or_else(|| error.downcast_ref().map(of_io))
 }
 
@@ -199,16 +212,16 @@ fn of_convert(error: &convert::Error) -> Code {
         E::Options(_)
         | E::Rule { .. }
         | E::Exists { .. }
-        | E::Group { .. }
         | E::Budget { .. }
         | E::Overflow { .. } => Code::Usage,
+        E::Group { .. } => Code::Unsupported,
         E::Quantise { .. } => Code::Input,
         E::Interrupted => Code::Interrupted,
         _ => Code::Internal,
     }
 }
 
-fn of_formats(error: &formats::Error) -> Code {
+pub(crate) fn of_formats(error: &formats::Error) -> Code {
     use formats::{Error as E, Unusable};
     match error {
         E::Read { source, .. } | E::Write { source, .. } => of_io(source),
@@ -344,6 +357,7 @@ mod tests {
             Code::Usage,
             Code::Input,
             Code::Unsupported,
+            Code::Network,
             Code::Limits,
             Code::Verification,
             Code::Device,

@@ -16,6 +16,11 @@ mod gpu;
 #[cfg(not(feature = "wgpu"))]
 #[path = "no_gpu.rs"]
 mod gpu;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(not(feature = "hub"))]
+#[path = "no_hub.rs"]
+mod hub;
 mod inspect;
 mod interrupt;
 mod machine;

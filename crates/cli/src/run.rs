@@ -9,7 +9,7 @@ pub(crate) use arguments::Run;
 
 use crate::exit::{Code, Refused};
 use crate::progress::Bar;
-use crate::{interrupt, output};
+use crate::{hub, interrupt, output};
 use kiln::formats::{Source, sniff};
 use kiln::{Device, Event, Generation, Model, Request, Tokenizer};
 use report::{Outcome, Timings};
@@ -22,10 +22,11 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     let text = prompt::text(task)?;
     interrupt::listen()?;
     let start = Instant::now();
-    let kind = kind(&task.model)?;
+    let directory = &hub::local(&task.model, task.quiet)?;
+    let kind = kind(directory)?;
     let device = task.machine.open()?.device;
-    let model = model(task, kind, &device)?;
-    let tokenizer = tokenizer(task)?;
+    let model = model(task, directory, kind, &device)?;
+    let tokenizer = tokenizer(task, directory)?;
     let load = start.elapsed();
     let request = Request {
         prompt: prompt::ids(task, text, tokenizer.as_ref())?,
@@ -55,9 +56,9 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
 }
 
 /// Loads the model. Where it is in another layout than MLX's, it is put into that in memory.
-fn model(task: &Run, kind: Source, device: &Device) -> anyhow::Result<Model> {
+fn model(task: &Run, directory: &Path, kind: Source, device: &Device) -> anyhow::Result<Model> {
     if kind == Source::Directory {
-        return Ok(Model::load(&task.model, device)?);
+        return Ok(Model::load(directory, device)?);
     }
     let mut bar = Bar::of_bytes(task.quiet);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
@@ -67,7 +68,7 @@ fn model(task: &Run, kind: Source, device: &Device) -> anyhow::Result<Model> {
             false => ControlFlow::Continue(()),
         }
     };
-    let loaded = kiln::convert::load(&task.model, &kiln::map, &mut progress);
+    let loaded = kiln::convert::load(directory, &kiln::map, &mut progress);
     bar.clear();
     let (config, checkpoint) = loaded?;
     if !task.quiet {
@@ -100,8 +101,8 @@ fn kind(path: &Path) -> anyhow::Result<Source> {
 
 /// The model's tokenizer. A prompt of ids can do without: then there is no text, and no token ends
 /// the answer.
-fn tokenizer(task: &Run) -> anyhow::Result<Option<Tokenizer>> {
-    match Tokenizer::from_directory(&task.model) {
+fn tokenizer(task: &Run, directory: &Path) -> anyhow::Result<Option<Tokenizer>> {
+    match Tokenizer::from_directory(directory) {
         Ok(tokenizer) => Ok(Some(tokenizer)),
         Err(error) if task.prompt.ids.is_some() => {
             output::say(format_args!(

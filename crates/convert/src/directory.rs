@@ -1,6 +1,7 @@
 //! A Hugging Face directory as a source.
 
 use crate::config::Config;
+use crate::foreign::Scheme;
 use crate::options::dtype_named;
 use crate::source::{Extra, Model};
 use crate::{Open, Result, names};
@@ -42,11 +43,14 @@ pub(crate) fn read(path: &Path, open: &Open<'_>, read: Read) -> Result<Model> {
         // MLX's, under the name that Hugging Face has for it.
         config.insert("quantization".into(), how.clone().into());
     }
-    refuse_quantised(&config_path, &config)?;
     // What mlx-lm does when it loads, and so what it saves.
     ends_as_said(path, open, &mut config)?;
     let (files, notes) = copied(path)?;
     let checkpoint = read(path, open)?;
+    let scheme = match config.get("quantization") {
+        Some(Value::Object(_)) => None,
+        _ => Scheme::read(&config_path, &mut config, &checkpoint)?,
+    };
     let named = |key: &str| {
         config
             .get(key)
@@ -56,15 +60,16 @@ pub(crate) fn read(path: &Path, open: &Open<'_>, read: Read) -> Result<Model> {
     Ok(Model {
         path: path.to_owned(),
         config_path,
-        dtype: match config.get("quantization") {
+        dtype: match (&scheme, config.get("quantization")) {
             // What MLX has quantised has a dtype of its own, which the configuration need not know.
-            Some(Value::Object(_)) => None,
+            (None, Some(Value::Object(_))) => None,
             _ => named("torch_dtype").or_else(|| named("dtype")),
         },
         config,
         shards: vec![checkpoint],
         names: &names::HUGGING_FACE,
         interleaved: false,
+        scheme,
         files,
         notes,
     })
@@ -103,23 +108,6 @@ fn refuse_placeholder(path: &Path, start: &[u8]) -> Result<()> {
             .into())
         }
         _ => Ok(()),
-    }
-}
-
-fn refuse_quantised(config_path: &Path, config: &Config) -> Result<()> {
-    if config.get("quantization").is_some_and(Value::is_object) {
-        return Ok(());
-    }
-    match config.get("quantization_config") {
-        None | Some(Value::Null) => Ok(()),
-        Some(how) => {
-            let method = how
-                .get("quant_method")
-                .and_then(Value::as_str)
-                .unwrap_or("unknown");
-            let what = format!("a checkpoint quantised with method {method:?}");
-            Err(kiln_formats::Error::unsupported(config_path, None, what).into())
-        }
     }
 }
 

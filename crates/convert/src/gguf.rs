@@ -56,6 +56,7 @@ pub(crate) fn read(path: &Path, open: &Open<'_>) -> Result<Model> {
         shards: vec![gguf.checkpoint().clone()],
         names: &names::GGUF,
         interleaved: true,
+        scheme: None,
         dtype: Some(DType::F16),
         files,
         notes,

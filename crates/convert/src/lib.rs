@@ -7,9 +7,10 @@
 //! is refused; then the tensors stream through, a block of rows at a time, into a directory beside
 //! the destination that is renamed when it is complete.
 //!
-//! Weights are quantised as MLX does it on the CPU, bit for bit. The Q4_0, Q4_1 and Q8_0 blocks of
-//! a GGUF file are kept exactly, as MLX's affine format with groups of 32, unless another dtype or
-//! quantisation is asked for; so are layers that MLX has quantised.
+//! Weights are quantised as MLX does it on the CPU, bit for bit. Blocks of a GGUF file that
+//! MLX's affine format with groups of 32 or mxfp4 holds (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, MXFP4) are kept
+//! exactly, unless another dtype or quantisation is asked for; so are layers that MLX, GPTQ or AWQ has
+//! quantised. FP8 becomes bf16.
 //!
 //! Which layers are quantised, and how, is said by [`Rule`]s: the user's own, those of a [`Recipe`],
 //! one for all layers, or one for each layer where a budget of bits is to be kept.
@@ -27,6 +28,7 @@ mod diff;
 mod directory;
 mod error;
 mod file;
+mod foreign;
 mod gguf;
 mod inspect;
 mod journal;

@@ -71,6 +71,7 @@ fn model(path: &Path, config: &str, shards: Vec<Checkpoint>, open: &Open<'_>) ->
         names: &names::META,
         // Files from before there was such a setting have Meta's rows.
         interleaved: settings.flag("rope_traditional")?.unwrap_or(true),
+        scheme: None,
         dtype: None,
         files,
         notes,

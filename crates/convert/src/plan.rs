@@ -13,6 +13,7 @@ pub use table::Planned;
 use crate::blocks::Lanes;
 use crate::budget::{self, Measured};
 use crate::config::{Config, Llama};
+use crate::foreign::Scheme;
 use crate::layout::Layout;
 use crate::options::dtype_name;
 use crate::rules::Rule;
@@ -20,7 +21,7 @@ use crate::source::{Extra, Model};
 use crate::stored::Stored;
 use crate::write::Progress;
 use crate::{Options, Result, receipt};
-use decide::exact_bits;
+use decide::exact;
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::Type;
 use kiln_formats::safetensors::Declared;
@@ -102,7 +103,7 @@ pub(crate) enum Action {
     Copy,
     /// Each element is rounded once.
     Cast(DType),
-    /// GGUF blocks become the same numbers in an affine format.
+    /// GGUF blocks become the same numbers in this format.
     Repack(Format),
     /// Codes stay; scales and biases are those of this format, rounded once where it has others.
     Keep(Format),
@@ -251,7 +252,8 @@ pub(crate) fn plan(
         notes.push(chosen.note);
         lanes = Lanes::within(&jobs, options.max_memory)?;
     }
-    note_changes(&jobs, options, &mut notes);
+    let exact = model.scheme.as_ref().and_then(Scheme::scales);
+    note_changes(&jobs, options, exact, &mut notes);
     let rules = planner.rules;
     model.notes.extend(notes);
     let dtype = options.dtype.or(model.dtype);
@@ -280,8 +282,14 @@ pub(crate) fn plan(
     })
 }
 
-/// Says what is not stored as it was, and how many tensors.
-fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
+/// Says what is not stored as it was, and how many tensors. Scales that were made here are `exact`
+/// in this dtype.
+fn note_changes(
+    jobs: &[Job],
+    options: &Options,
+    exact_scales: Option<DType>,
+    notes: &mut Vec<String>,
+) {
     let mut changes = BTreeMap::new();
     for job in jobs {
         let quantised = job.packed.is_some() || matches!(job.source.dtype, Type::Gguf(_));
@@ -296,6 +304,7 @@ fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
             {
                 format!("rounded to {}", dtype_name(dtype))
             }
+            Action::Keep(format) if exact_scales == Some(format.dequantised()) => continue,
             Action::Keep(format) if kept != Some(format) => {
                 format!(
                     "with scales rounded to {}",
@@ -311,7 +320,7 @@ fn note_changes(jobs: &[Job], options: &Options, notes: &mut Vec<String>) {
         .into_iter()
         .map(|(change, count)| format!("{} {change}", tensors(count)));
     notes.extend(changed);
-    let quantised = |job: &Job| job.packed.is_some() || exact_bits(job.source.dtype).is_some();
+    let quantised = |job: &Job| job.packed.is_some() || exact(job.source.dtype).is_some();
     if options.dequantise && !jobs.iter().any(quantised) {
         notes.push("nothing to dequantise: the source holds no quantised layers".into());
     }

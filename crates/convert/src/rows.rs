@@ -8,7 +8,7 @@ use crate::stored::Opened;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use kiln_array::{DType, Format};
-use kiln_formats::gguf::dequantise;
+use kiln_formats::gguf::{dequantise, fives};
 use kiln_formats::{BlockType, Type};
 use std::ops::Range;
 
@@ -353,7 +353,8 @@ fn rounded(values: &[f32], dtype: DType) -> Attempt<Vec<u8>> {
 }
 
 /// GGUF blocks as codes, scales and biases of the same numbers. `scale · code + bias` with scale
-/// `d` is: Q4_0, bias −8d; Q4_1, bias m; Q8_0, bias −128d and signed codes made unsigned.
+/// `d` is: Q4_0, bias −8d; Q5_0, −16d; Q4_1 and Q5_1, m; Q8_0, −128d and signed codes made unsigned.
+/// The blocks of MXFP4 are those of the format of that name, but for the order of their codes.
 fn repack(dtype: Type, source: &[u8]) -> Attempt<Quantised> {
     let mut out = Quantised::default();
     match dtype {
@@ -368,6 +369,31 @@ fn repack(dtype: Type, source: &[u8]) -> Attempt<Quantised> {
             for block in source.as_chunks::<20>().0 {
                 let [d0, d1, m0, m1, nibbles @ ..] = block;
                 push(&mut out, [*d0, *d1], [*m0, *m1]);
+                push_nibbles(&mut out.codes, nibbles);
+            }
+        }
+        Type::Gguf(BlockType::Q5_0) => {
+            for block in source.as_chunks::<22>().0 {
+                let [d0, d1, h0, h1, h2, h3, nibbles @ ..] = block;
+                push(&mut out, [*d0, *d1], scaled([*d0, *d1], -16.0)?);
+                push_fives(&mut out.codes, &fives(&[*h0, *h1, *h2, *h3], nibbles));
+            }
+        }
+        Type::Gguf(BlockType::Q5_1) => {
+            for block in source.as_chunks::<24>().0 {
+                let [d0, d1, m0, m1, h0, h1, h2, h3, nibbles @ ..] = block;
+                push(&mut out, [*d0, *d1], [*m0, *m1]);
+                push_fives(&mut out.codes, &fives(&[*h0, *h1, *h2, *h3], nibbles));
+            }
+        }
+        Type::Gguf(BlockType::MXFP4) => {
+            for block in source.as_chunks::<17>().0 {
+                let [exponent, nibbles @ ..] = block;
+                // There it stands for what is no number, in a block for 2^128.
+                if *exponent == u8::MAX {
+                    return Err(Fault::TooLarge(f32::INFINITY, DType::BF16));
+                }
+                out.scales.push(*exponent);
                 push_nibbles(&mut out.codes, nibbles);
             }
         }
@@ -401,21 +427,44 @@ fn push_nibbles(codes: &mut Vec<u8>, nibbles: &[u8; 16]) {
     codes.extend(pairs.iter().map(|[even, odd]| even >> 4 | odd & 0xf0));
 }
 
+/// Codes of five bits as one stream of bits, the lowest first.
+fn push_fives(out: &mut Vec<u8>, codes: &[u8; 32]) {
+    for eight in codes.as_chunks::<8>().0 {
+        let bits = eight
+            .iter()
+            .rev()
+            .fold(0u64, |bits, &code| bits << 5 | u64::from(code));
+        out.extend_from_slice(&bits.to_le_bytes()[..5]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn kept_blocks_are_the_same_numbers() {
-        let types = [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q8_0];
-        for (block, bits) in types.into_iter().zip([4, 4, 8]) {
+        use BlockType::{MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+        let affine = |bits| Format::affine(bits, 32, DType::F16).unwrap();
+        for (block, format) in [
+            (Q4_0, affine(4)),
+            (Q4_1, affine(4)),
+            (Q5_0, affine(5)),
+            (Q5_1, affine(5)),
+            (Q8_0, affine(8)),
+            (MXFP4, Format::MXFP4),
+        ] {
             let dtype = Type::Gguf(block);
             let size = dtype.block_bytes();
             let mut bytes: Vec<u8> = (0..size * 8).map(|i| (i * 37 + i / size) as u8).collect();
             for (i, block) in bytes.chunks_mut(size).enumerate() {
+                if block.len() == 17 {
+                    block[0] = [0, 1, 100, 127, 254][i % 5];
+                    continue;
+                }
                 let d = f16::from_f32([0.0, 1e-7, -0.01, 3.5, 500.0][i % 5]);
                 block[..2].copy_from_slice(&d.to_le_bytes());
-                if size == 20 {
+                if matches!(size, 20 | 24) {
                     block[2..4].copy_from_slice(&f16::from_f32(-0.37 * i as f32).to_le_bytes());
                 }
             }
@@ -424,7 +473,6 @@ mod tests {
             let Ok(kept) = repack(dtype, &bytes) else {
                 panic!("{dtype} is not kept")
             };
-            let format = Format::affine(bits, 32, DType::F16).unwrap();
             let mut values = vec![0.0; 256];
             format.dequantise(&kept.codes, &kept.scales, &kept.biases, 0, &mut values);
             assert_eq!(values, expected, "{dtype}");

@@ -1,6 +1,7 @@
 //! What lies at a path, in Hugging Face's terms.
 
 use crate::config::{Config, EMBEDDING, Expected, NORM};
+use crate::foreign::Scheme;
 use crate::names::{self, Names};
 use crate::plan::Turn;
 use crate::stored::Stored;
@@ -24,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) names: &'static Names,
     /// Whether the rows of q and k are interleaved: those of a pair are neighbours.
     pub(crate) interleaved: bool,
+    /// How layers are quantised, where that is not MLX's way.
+    pub(crate) scheme: Option<Scheme>,
     /// The dtype of weights where no option names one; `None` for each tensor's own.
     pub(crate) dtype: Option<DType>,
     pub(crate) files: Vec<Extra>,
@@ -58,6 +61,11 @@ impl Model {
     /// # Errors
     /// Parts that are missing or do not fit to each other.
     pub(crate) fn find(&self, name: &str) -> Result<Option<Stored>> {
+        if let (Some(scheme), Some(checkpoint)) = (&self.scheme, self.shards.first())
+            && let Some(stored) = scheme.find(checkpoint, name)?
+        {
+            return Ok(Some(stored));
+        }
         let stored_name = self.names.of(name);
         let found: Vec<(&Checkpoint, &Tensor)> = self
             .shards

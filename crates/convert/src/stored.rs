@@ -1,12 +1,19 @@
 //! A tensor of the source: where its rows lie.
 
-use crate::Result;
+mod making;
+
+pub(crate) use making::Making;
+
+use crate::{Error, Result};
+use kiln_formats::gguf::dequantise;
 use kiln_formats::{Bytes, Checkpoint, File, Reader, Tensor, Type};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-/// A tensor of the source: a piece of one file, or pieces of several that are joined.
+/// A tensor of the source: a piece of one file, pieces of several that are joined, or what is made of
+/// other tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) name: String,
@@ -24,10 +31,17 @@ enum Join {
     Columns,
 }
 
-/// Rows of bytes in one file.
+/// Where the bytes of a piece come from.
+#[derive(Clone, Debug)]
+enum Place {
+    File(File),
+    Made(Making),
+}
+
+/// Rows of bytes in one place.
 #[derive(Clone, Debug)]
 struct Piece {
-    file: File,
+    place: Place,
     range: Range<usize>,
     rows: usize,
     /// Bytes from one row to the next.
@@ -53,7 +67,7 @@ impl Piece {
             _ => (row_bytes, size),
         };
         Piece {
-            file: checkpoint.files()[tensor.file].clone(),
+            place: Place::File(checkpoint.files()[tensor.file].clone()),
             range: tensor.range.clone(),
             rows,
             row_step,
@@ -72,6 +86,33 @@ impl Piece {
             None => self.row_bytes,
         };
         rows.start * self.row_step..(rows.end - 1) * self.row_step + length
+    }
+
+    fn path(&self) -> &Path {
+        match &self.place {
+            Place::File(file) => file.path(),
+            Place::Made(making) => making.path(),
+        }
+    }
+
+    /// Bytes that were unpacked from its files.
+    fn unpacked(&self) -> usize {
+        match &self.place {
+            Place::File(file) if file.is_made() => file.bytes().len(),
+            Place::File(_) => 0,
+            Place::Made(making) => making.of.iter().map(Stored::unpacked).sum(),
+        }
+    }
+
+    /// Bytes that are in memory to read any of it.
+    fn whole(&self) -> usize {
+        match &self.place {
+            Place::File(_) if self.scattered.is_some() => self.range.len(),
+            Place::File(_) => 0,
+            Place::Made(making) => {
+                self.range.len() + making.of.iter().map(Stored::whole).sum::<usize>()
+            }
+        }
     }
 
     /// Whether rows follow each other without anything in between.
@@ -102,6 +143,28 @@ impl Stored {
             shape: tensor.shape.clone(),
             join: Join::Rows,
             pieces: vec![Piece::new(checkpoint, tensor)],
+        }
+    }
+
+    /// A tensor whose bytes are made of others.
+    pub(crate) fn made(name: &str, dtype: Type, shape: Vec<usize>, making: Making) -> Stored {
+        let bytes = dtype.bytes(&shape).unwrap_or(0);
+        let rows = rows(&shape);
+        let row_bytes = bytes / rows.max(1);
+        let piece = Piece {
+            place: Place::Made(making),
+            range: 0..bytes,
+            rows,
+            row_step: row_bytes,
+            row_bytes,
+            scattered: None,
+        };
+        Stored {
+            name: name.to_owned(),
+            dtype,
+            shape,
+            join: Join::Rows,
+            pieces: vec![piece],
         }
     }
 
@@ -154,29 +217,26 @@ impl Stored {
 
     /// Bytes that were unpacked from its files and stay in memory.
     pub(crate) fn unpacked(&self) -> usize {
-        let made = self.pieces.iter().filter(|piece| piece.file.is_made());
-        made.map(|piece| piece.file.bytes().len()).sum()
+        self.pieces.iter().map(Piece::unpacked).sum()
     }
 
     /// What messages call the file that it lies in, or that its first piece lies in.
     pub(crate) fn path(&self) -> &Path {
-        self.pieces
-            .first()
-            .map_or(Path::new(""), |piece| piece.file.path())
+        self.pieces.first().map_or(Path::new(""), Piece::path)
     }
 
-    /// Bytes of the largest piece that is read as a whole, because each row is spread over it.
+    /// Bytes of it that are in memory while it is open: what is made, and what is read as a whole
+    /// because each row is spread over it.
     pub(crate) fn whole(&self) -> usize {
-        let spread = self.pieces.iter().filter(|piece| piece.scattered.is_some());
-        spread.map(|piece| piece.range.len()).sum()
+        self.pieces.iter().map(Piece::whole).sum()
     }
 
-    /// Opens its files anew, to read rows by position.
+    /// Opens its files anew, to read rows by position, and makes what is made of them.
     ///
     /// # Errors
-    /// A file that cannot be opened or became shorter.
+    /// A file that cannot be opened or became shorter; parts that do not fit.
     pub(crate) fn open(&self) -> Result<Opened<'_>> {
-        let data = self.pieces.iter().map(Data::of);
+        let data = self.pieces.iter().map(|piece| Data::of(piece, &self.name));
         Ok(Opened {
             stored: self,
             data: data.collect::<Result<Vec<Data>>>()?,
@@ -192,10 +252,7 @@ impl Stored {
             return Ok(false);
         }
         let (mine, its) = (self.open()?, other.open()?);
-        let rows = match self.shape[..] {
-            [rows, _] => rows,
-            _ => 1,
-        };
+        let rows = rows(&self.shape);
         let size: usize = self.pieces.iter().map(|piece| piece.row_bytes).sum();
         let step = (COMPARED / size.max(1)).max(1);
         for start in (0..rows).step_by(step) {
@@ -205,6 +262,14 @@ impl Stored {
             }
         }
         Ok(true)
+    }
+}
+
+/// A vector is one row.
+fn rows(shape: &[usize]) -> usize {
+    match shape[..] {
+        [rows, _] => rows,
+        _ => 1,
     }
 }
 
@@ -219,20 +284,22 @@ enum Data {
 }
 
 impl Data {
-    fn of(piece: &Piece) -> Result<Data> {
-        if piece.file.is_made() {
-            return Ok(Data::Memory(
-                piece.file.owner().clone(),
-                piece.range.clone(),
-            ));
-        }
-        let reader = Reader::open(piece.file.path())?;
-        if piece.scattered.is_none() {
-            return Ok(Data::File(reader));
-        }
-        let whole = reader.read(piece.range.clone())?;
+    fn of(piece: &Piece, name: &str) -> Result<Data> {
+        let whole = match &piece.place {
+            Place::Made(making) => making.make(name, piece.range.len())?,
+            Place::File(file) if file.is_made() => {
+                return Ok(Data::Memory(file.owner().clone(), piece.range.clone()));
+            }
+            Place::File(file) => {
+                let reader = Reader::open(file.path())?;
+                if piece.scattered.is_none() {
+                    return Ok(Data::File(reader));
+                }
+                reader.read(piece.range.clone())?
+            }
+        };
         let range = 0..whole.len();
-        Ok(Data::Memory(std::sync::Arc::new(whole), range))
+        Ok(Data::Memory(Arc::new(whole), range))
     }
 
     /// Bytes counted from the piece's first.
@@ -268,9 +335,39 @@ impl Opened<'_> {
             && piece.is_dense()
         {
             let (start, end) = (rows.start * piece.row_bytes, rows.end * piece.row_bytes);
-            return Ok(data.read(piece, start..end)?.into_owned());
+            let bytes = data.read(piece, start..end)?;
+            return match bytes.len() == end - start {
+                true => Ok(bytes.into_owned()),
+                false => Err(self.short()),
+            };
         }
         self.gather(rows.collect())
+    }
+
+    /// The bytes of all rows.
+    ///
+    /// # Errors
+    /// As for [`Opened::rows`].
+    pub(crate) fn all(&self) -> Result<Vec<u8>> {
+        self.rows(0..rows(&self.stored.shape))
+    }
+
+    /// The numbers that a row stands for, as many as `out` has.
+    ///
+    /// # Errors
+    /// As for [`Opened::rows`]; a row of more or fewer.
+    pub(crate) fn floats(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        match dequantise(self.stored.dtype, &self.rows(row..row + 1)?, out) {
+            true => Ok(()),
+            false => Err(self.short()),
+        }
+    }
+
+    /// The error that rows are not there.
+    fn short(&self) -> Error {
+        let expected = format!("{} rows", rows(&self.stored.shape));
+        let name = Some(self.stored.name.as_str());
+        kiln_formats::Error::invalid(self.stored.path(), name, expected, "fewer").into()
     }
 
     /// The bytes of these rows, one after the other.
@@ -299,11 +396,9 @@ impl Opened<'_> {
             for (piece, of_piece, start, bytes) in &spans {
                 if of_piece.contains(&row) {
                     let at = (row - of_piece.start) * piece.row_step - start;
-                    piece.push(bytes, at, &mut out).ok_or_else(|| {
-                        let expected = format!("{} rows", self.stored.shape.first().unwrap_or(&1));
-                        let name = Some(self.stored.name.as_str());
-                        kiln_formats::Error::invalid(self.stored.path(), name, expected, "fewer")
-                    })?;
+                    piece
+                        .push(bytes, at, &mut out)
+                        .ok_or_else(|| self.short())?;
                 }
             }
         }
@@ -312,25 +407,4 @@ impl Opened<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kiln_formats::npz;
-    use std::sync::Arc;
-
-    #[test]
-    fn what_was_unpacked_is_told_from_what_is_read() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/golden/torch");
-        for (name, packed) in [("packed.npz", true), ("numpy.npz", false)] {
-            let path = directory.join(name);
-            let file = File::new(&path, Arc::new(std::fs::read(&path).unwrap()));
-            let checkpoint = npz::read(vec![file]).unwrap();
-            assert!(!checkpoint.is_empty());
-            for tensor in &checkpoint {
-                let stored = Stored::one(&checkpoint, tensor);
-                // What is unpacked has a header, too.
-                let unpacked = stored.unpacked().checked_sub(tensor.range.len());
-                assert_eq!(unpacked.is_some_and(|header| header >= 64), packed);
-            }
-        }
-    }
-}
+mod tests;

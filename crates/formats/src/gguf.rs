@@ -8,7 +8,7 @@ mod blocks;
 mod cursor;
 mod metadata;
 
-pub use blocks::{dequantise, is_readable};
+pub use blocks::{dequantise, fives, is_readable};
 pub use metadata::{Array, Metadata, Strings, Value};
 
 use crate::{Checkpoint, Error, File, Result, Source, Tensor, Type, sniff};

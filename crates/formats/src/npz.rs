@@ -64,7 +64,7 @@ fn unpack(file: &File, entry: &Entry<'_>) -> Result<Vec<u8>> {
         ));
     }
     match miniz_oxide::inflate::decompress_to_vec_with_limit(packed, entry.size) {
-        Ok(bytes) if bytes.len() == entry.size => Ok(bytes),
+        Ok(bytes) if bytes.len() == entry.size && entry.is_whole(&bytes) => Ok(bytes),
         _ => {
             let expected = format!("deflated data of {} bytes", entry.size);
             let found = "others; the file is damaged";

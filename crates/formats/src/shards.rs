@@ -53,7 +53,7 @@ pub const WEIGHTS: Numbered = Numbered {
 
 impl Family {
     /// Whether a file of this name is one of the shards.
-    pub(crate) fn holds(&self, name: &str) -> bool {
+    pub fn holds(&self, name: &str) -> bool {
         name.starts_with(self.stem) && name.ends_with(self.ending)
     }
 
@@ -134,7 +134,7 @@ impl Numbered {
     }
 
     /// Whether a file of this name is one of the shards.
-    pub(crate) fn holds(&self, name: &str) -> bool {
+    pub fn holds(&self, name: &str) -> bool {
         name == self.single() || self.number(name).is_some()
     }
 

@@ -91,6 +91,16 @@ fn zipped(index: usize, file: &File) -> Result<Vec<Tensor>> {
     });
     let bytes = &file.bytes()[entry.range.clone()];
     let pickle = pickle::read(file.path(), bytes, 0)?;
+    if !entry.is_whole(bytes) {
+        let expected = "a pickle with the checksum that the zip file has of it";
+        let found = "another; the file is damaged";
+        return Err(Error::invalid(
+            file.path(),
+            Some(entry.name),
+            expected,
+            found,
+        ));
+    }
     place(index, file, pickle, &places.collect())
 }
 

@@ -17,6 +17,16 @@ pub(crate) struct Entry<'a> {
     pub(crate) deflated: bool,
     /// How many bytes they are unpacked.
     pub(crate) size: usize,
+    /// CRC-32 of the unpacked bytes; 0 where the program that wrote them left it out.
+    sum: u32,
+}
+
+impl Entry<'_> {
+    /// Whether the unpacked bytes are those that were written, as far as the file says. Takes time
+    /// in proportion to them: it is for what is read as a whole anyway.
+    pub(crate) fn is_whole(&self, unpacked: &[u8]) -> bool {
+        self.sum == 0 || crc32fast::hash(unpacked) == self.sum
+    }
 }
 
 /// The signatures of the records, and their sizes without what has a length of its own.
@@ -181,7 +191,14 @@ fn entry<'a>(file: &'a File, fields: &mut Fields<'a>) -> Result<Entry<'a>> {
     if method == 0 && size != packed {
         return Err(broken(file, "the size of an entry"));
     }
-    let start = data_start(file, name, at)?;
+    let facts = Facts {
+        flags: field(8, 2),
+        method,
+        sum: field(16, 4),
+        packed: packed as u64,
+        size: size as u64,
+    };
+    let start = data_start(file, name, at, &facts)?;
     let end = start.checked_add(packed);
     let end = end.filter(|&end| end <= file.bytes().len());
     let end = end.ok_or_else(|| broken(file, "the size of an entry"))?;
@@ -190,8 +207,21 @@ fn entry<'a>(file: &'a File, fields: &mut Fields<'a>) -> Result<Entry<'a>> {
         range: start..end,
         deflated: method == 8,
         size,
+        sum: facts.sum as u32,
     })
 }
+
+/// What both an entry's own header and the directory say of it.
+struct Facts {
+    flags: u64,
+    method: u64,
+    sum: u64,
+    packed: u64,
+    size: u64,
+}
+
+/// In the flags: checksum and sizes were not known when an entry's own header was written.
+const LATER: u64 = 8;
 
 /// The 64-bit numbers that stand for those that do not fit, in the order of the record.
 fn wide(mut extra: &[u8]) -> impl Iterator<Item = u64> {
@@ -212,8 +242,8 @@ fn wide(mut extra: &[u8]) -> impl Iterator<Item = u64> {
         .map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Where an entry's bytes begin: behind its own header, which must have the same name.
-fn data_start(file: &File, name: &str, at: usize) -> Result<usize> {
+/// Where an entry's bytes begin: behind its own header, which must say the same as the directory.
+fn data_start(file: &File, name: &str, at: usize, facts: &Facts) -> Result<usize> {
     let mut fields = Fields {
         file,
         at,
@@ -223,6 +253,15 @@ fn data_start(file: &File, name: &str, at: usize) -> Result<usize> {
     let length = |at| number(record, at, 2).unwrap_or(0) as usize;
     if fields.take(length(26))? != name.as_bytes() {
         return Err(broken(file, "the name of an entry"));
+    }
+    let field = |at, width| number(record, at, width).unwrap_or(0);
+    // A number that does not fit is in the extra field, or not there yet.
+    let same = |own: u64, other: u64| own == other || own == 0xffff_ffff;
+    let later = facts.flags & LATER != 0 && field(6, 2) & LATER != 0;
+    let sizes = same(field(18, 4), facts.packed) && same(field(22, 4), facts.size);
+    let known = field(14, 4) == facts.sum && sizes;
+    if field(8, 2) != facts.method || field(6, 2) & 1 != 0 || !(known || later) {
+        return Err(broken(file, "the header of an entry"));
     }
     fields.take(length(28))?;
     Ok(fields.at)

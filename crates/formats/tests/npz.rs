@@ -13,6 +13,8 @@ struct Entry<'a> {
     place: Option<u32>,
     method: u8,
     size: u32,
+    /// CRC-32, or 0 for none.
+    sum: u32,
 }
 
 fn stored(name: &str, data: Vec<u8>) -> Entry<'_> {
@@ -23,6 +25,7 @@ fn stored(name: &str, data: Vec<u8>) -> Entry<'_> {
         place: None,
         method: 0,
         size,
+        sum: 0,
     }
 }
 
@@ -31,8 +34,13 @@ fn zip(entries: &[Entry<'_>]) -> File {
     let mut places = Vec::new();
     for entry in entries {
         places.push(bytes.len() as u32);
-        bytes.extend(b"PK\x03\x04");
-        bytes.extend([0; 22]);
+        let mut header = b"PK\x03\x04".to_vec();
+        header.extend([0; 22]);
+        header[8] = entry.method;
+        header[14..18].copy_from_slice(&entry.sum.to_le_bytes());
+        header[18..22].copy_from_slice(&(entry.data.len() as u32).to_le_bytes());
+        header[22..26].copy_from_slice(&entry.size.to_le_bytes());
+        bytes.extend(header);
         bytes.extend([entry.name.len() as u8, 0, 0, 0]);
         bytes.extend(entry.name.bytes());
         bytes.extend(&entry.data);
@@ -43,6 +51,7 @@ fn zip(entries: &[Entry<'_>]) -> File {
         let mut record = b"PK\x01\x02".to_vec();
         record.extend([0; 42]);
         record[10] = entry.method;
+        record[16..20].copy_from_slice(&entry.sum.to_le_bytes());
         record[20..24].copy_from_slice(&(entry.data.len() as u32).to_le_bytes());
         record[24..28].copy_from_slice(&entry.size.to_le_bytes());
         record[28] = entry.name.len() as u8;
@@ -219,6 +228,15 @@ fn packed_data_have_the_size_that_is_said() {
     assert_eq!(checkpoint.path(tensor).to_str(), Some("seed"));
     let error = read(u32::MAX as usize).unwrap_err().to_string();
     assert!(error.contains("deflated ones"), "{error}");
+    for (sum, whole) in [(crc32fast::hash(&plain), true), (1, false)] {
+        let entry = Entry {
+            method: 8,
+            size: plain.len() as u32,
+            sum,
+            ..stored("a.npy", packed.clone())
+        };
+        assert_eq!(npz::read(vec![zip(&[entry])]).is_ok(), whole);
+    }
     for size in [plain.len() - 1, plain.len() + 1] {
         let error = read(size).unwrap_err().to_string();
         let expected = format!("expected deflated data of {size} bytes");

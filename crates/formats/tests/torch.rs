@@ -304,19 +304,30 @@ fn a_storage_holds_what_the_pickle_says() {
     assert!(error.contains("as many elements in storage"), "{error}");
 }
 
-/// A zip file of one stored entry, whose central record is changed.
+/// A zip file of one stored entry, whose record in the directory is changed, and its own header with
+/// it.
 fn zip(names: [&str; 2], change: impl Fn(&mut Vec<u8>)) -> File {
-    let mut bytes = b"PK\x03\x04".to_vec();
-    bytes.extend([0; 22]);
-    bytes.extend((names[0].len() as u16).to_le_bytes());
-    bytes.extend([0, 0]);
-    bytes.extend(names[0].bytes());
-    let start = bytes.len();
+    zip_apart(names, change, |_| ())
+}
+
+/// The same; then its own header alone is changed.
+fn zip_apart(
+    names: [&str; 2],
+    change: impl Fn(&mut Vec<u8>),
+    apart: impl Fn(&mut Vec<u8>),
+) -> File {
     let mut record = b"PK\x01\x02".to_vec();
     record.extend([0; 24]);
     record.extend((names[1].len() as u16).to_le_bytes());
     record.extend([0; 16]);
     change(&mut record);
+    let mut bytes = b"PK\x03\x04\0\0".to_vec();
+    bytes.extend(&record[8..28]);
+    bytes.extend((names[0].len() as u16).to_le_bytes());
+    bytes.extend([0, 0]);
+    apart(&mut bytes);
+    bytes.extend(names[0].bytes());
+    let start = bytes.len();
     bytes.extend(&record);
     bytes.extend(names[1].bytes());
     let size = bytes.len() - start;
@@ -343,8 +354,39 @@ fn a_zip_file_has_one_meaning() {
     assert!(deflated.contains("a packed entry"), "{deflated}");
     let long = read(zip(same, |record| (record[20], record[24]) = (200, 200)));
     assert!(long.contains("the size of an entry"), "{long}");
+    for at in [6, 8, 14, 18, 22] {
+        let other = read(zip_apart(same, |_| (), |header| header[at] = 1));
+        assert!(other.contains("the header of an entry"), "{at}: {other}");
+    }
+    // What was not known when the header was written may differ, but not the method.
+    let later = |at: usize| {
+        let late = |record: &mut Vec<u8>| record[8] = 8;
+        read(zip_apart(same, late, |header| header[at] = 1))
+    };
+    for at in [14, 18, 22] {
+        assert_eq!(later(at), plain);
+    }
+    assert!(later(8).contains("the header of an entry"));
     let none = read(zip(["a/b/data.pkl"; 2], |_| ()));
     assert!(none.contains("one data.pkl in the zip file"), "{none}");
+}
+
+#[test]
+fn a_pickle_has_the_checksum_that_the_directory_says() {
+    let whole = std::fs::read(path("bare.pth")).unwrap();
+    torch::read(vec![seeds::file(whole.clone())]).unwrap();
+    // Names, sizes and keys that would still make a checkpoint.
+    let mut changed = 0;
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        if let Err(error) = torch::read(vec![seeds::file(bytes)])
+            && error.to_string().contains("checksum")
+        {
+            changed += 1;
+        }
+    }
+    assert!(changed > 10, "{changed}");
 }
 
 #[test]

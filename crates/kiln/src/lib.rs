@@ -1,7 +1,8 @@
 //! Run and convert language models: Kiln's library face.
 //!
 //! Arrays: [`Array`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`).
-//! Models: [`Model`], [`Request`], [`Tokenizer`]. Checkpoints: [`convert`], [`formats`].
+//! Models: [`Model`], [`Request`], [`Tokenizer`]. Checkpoints: [`convert`], [`formats`],
+//! and with the feature `hub` [`hub`].
 //!
 //! ```no_run
 //! use kiln::{Event, Model, Request, Tokenizer};
@@ -29,6 +30,8 @@ pub use kiln_array::{Array, DType, Device, Element, Format, Shape, Stats, eval};
 pub use kiln_convert as convert;
 pub use kiln_cpu::{Options as CpuOptions, device as cpu};
 pub use kiln_formats as formats;
+#[cfg(feature = "hub")]
+pub use kiln_hub as hub;
 pub use kiln_model::{
     Cache, Config, Error, Event, Finish, Generation, Logprobs, Model, Request, Result, Truncate,
     map,

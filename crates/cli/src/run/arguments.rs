@@ -11,7 +11,8 @@ use std::path::PathBuf;
 /// generated.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The model: a directory as kiln convert or mlx_lm.convert writes it
+    /// The model: a directory as kiln convert or mlx_lm.convert writes it, or ORG/NAME[@REVISION] on
+    /// a hub
     #[arg(
         long,
         visible_alias = "model-path",

@@ -131,7 +131,7 @@ fn a_group_that_does_not_divide_is_refused_by_the_tensors_name() {
     let output = kiln(&["convert", &model.argument(), "--out", &out, "-q"]);
     failed(
         &output,
-        2,
+        4,
         &["model.embed_tokens.weight", "64", "32", "--q-group-size"],
     );
     assert_eq!(model.names(), ["model"]);
@@ -291,18 +291,4 @@ fn the_door_takes_the_same_arguments() {
         stderr(&door)
     );
     assert_eq!(stdout(&door), format!("{out}\n"));
-}
-
-#[test]
-fn a_name_on_a_hub_is_not_downloaded() {
-    let output = kiln(&["convert", "someone/some-model"]);
-    failed(
-        &output,
-        3,
-        &[
-            "someone/some-model",
-            "not downloaded",
-            "no such file or directory",
-        ],
-    );
 }

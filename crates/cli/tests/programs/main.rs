@@ -13,6 +13,8 @@ mod checkpoint;
 mod convert;
 #[cfg(feature = "wgpu")]
 mod gpu;
+#[cfg(feature = "hub")]
+mod hub;
 mod inspect;
 #[cfg(not(feature = "wgpu"))]
 mod no_gpu;
@@ -22,3 +24,6 @@ mod receipt;
 mod refusals;
 mod resume;
 mod run;
+#[cfg(feature = "hub")]
+#[path = "../../../hub/tests/server/mod.rs"]
+mod server;

@@ -27,6 +27,11 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
     for variable in VARIABLES {
         command.env_remove(variable);
     }
+    // A name that is no path must not lead out of this machine.
+    command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", "nowhere");
+    for variable in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_ENDPOINT"] {
+        command.env_remove(variable);
+    }
     command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -93,6 +93,58 @@ fn a_configuration_that_is_not_json() {
 }
 
 #[test]
+fn shards_that_are_missing_left_over_or_elsewhere() {
+    let model = tiny();
+    let path = |name: &str| model.path().join(name);
+    let weights = std::fs::read(path("model.safetensors")).unwrap();
+    let names: Vec<String> = Checkpoint::tiny().tensors.into_keys().collect();
+    let index = |shard: &str| {
+        let map: serde_json::Map<_, _> = names.iter().map(|n| (n.clone(), shard.into())).collect();
+        let index = json!({"weight_map": map}).to_string();
+        std::fs::write(path("model.safetensors.index.json"), index).unwrap();
+    };
+    index("model-00001-of-00001.safetensors");
+    refused(
+        &model,
+        3,
+        &["the shard model-00001-of-00001.safetensors", "no such file"],
+    );
+    std::fs::write(path("model-00001-of-00001.safetensors"), &weights).unwrap();
+    refused(&model, 3, &["also model.safetensors", "remove it"]);
+    for shard in [
+        "../model.safetensors",
+        "/model.safetensors",
+        "sub/model.safetensors",
+    ] {
+        index(shard);
+        refused(
+            &model,
+            3,
+            &["model.safetensors.index.json", shard, "in this directory"],
+        );
+    }
+    // Two shards with the same tensors.
+    std::fs::remove_file(path("model.safetensors.index.json")).unwrap();
+    refused(&model, 3, &["a name that occurs once", "it also in"]);
+}
+
+#[test]
+fn a_header_with_a_name_twice() {
+    let entry = |start: usize| {
+        let end = start + 1;
+        format!(r#""a":{{"dtype":"U8","shape":[1],"data_offsets":[{start},{end}]}}"#)
+    };
+    let header = format!("{{{},{}}}", entry(0), entry(1));
+    let length = (header.len() as u64).to_le_bytes();
+    let bytes = [&length[..], header.as_bytes(), &[0; 2]].concat();
+    refused(
+        &with_weights(&bytes),
+        3,
+        &["model.safetensors", "\"a\"", "occurs once"],
+    );
+}
+
+#[test]
 fn an_architecture_that_is_not_known() {
     let model = Checkpoint::tiny().with("model_type", "mamba".into());
     refused(
@@ -117,9 +169,9 @@ fn a_rope_that_is_not_known() {
 
 #[test]
 fn a_quantisation_of_others() {
-    let method = json!({"quant_method": "gptq", "bits": 4});
+    let method = json!({"quant_method": "bitsandbytes"});
     let model = Checkpoint::tiny().with("quantization_config", method);
-    refused(&model.write(), 4, &["config.json", "gptq"]);
+    refused(&model.write(), 4, &["config.json", "bitsandbytes"]);
 }
 
 #[test]

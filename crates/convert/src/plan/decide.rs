@@ -1,6 +1,7 @@
 //! Which rule decides on a tensor, and what happens to it then.
 
 use crate::config::Expected;
+use crate::foreign::Scheme;
 use crate::plan::configured::alike;
 use crate::plan::packed::{self, Packed};
 use crate::plan::{Action, Job, element, layer};
@@ -154,19 +155,20 @@ impl Planner<'_> {
             Format::affine(bits, group, dtype).map_err(|error| Error::Options(error.to_string()))
         };
         if let Some(Packed { format, .. }) = job.packed {
-            return match (format.has_biases(), self.options.dtype) {
+            let made = self.model.scheme.as_ref().and_then(Scheme::scales);
+            return match (format.has_biases(), self.options.dtype.or(made)) {
                 (true, Some(dtype)) => {
                     Ok(Action::Keep(affine(format.bits(), format.group(), dtype)?))
                 }
                 _ => Ok(Action::Keep(format)),
             };
         }
-        if let (None, [_, _], Some(bits)) = (
-            self.options.dtype,
-            &job.shape[..],
-            exact_bits(job.source.dtype),
-        ) {
-            return Ok(Action::Repack(affine(bits, 32, DType::F16)?));
+        let exact = exact(job.source.dtype).filter(|_| job.shape.len() == 2);
+        if let (None, Some(exact)) = (self.options.dtype, exact) {
+            return Ok(Action::Repack(match exact {
+                Exact::Affine(bits) => affine(bits, 32, DType::F16)?,
+                Exact::Mxfp4 => Format::MXFP4,
+            }));
         }
         Ok(as_floats(job, dtype))
     }
@@ -193,11 +195,22 @@ fn as_floats(job: &Job, dtype: DType) -> Action {
     }
 }
 
-/// The bits of the affine format that holds a block type exactly.
-pub(super) fn exact_bits(dtype: Type) -> Option<usize> {
+/// A format that holds a block type exactly.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Exact {
+    /// With so many bits.
+    Affine(usize),
+    Mxfp4,
+}
+
+/// The format that holds the blocks of this type exactly.
+pub(super) fn exact(dtype: Type) -> Option<Exact> {
+    use BlockType::{MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
     match dtype {
-        Type::Gguf(BlockType::Q4_0 | BlockType::Q4_1) => Some(4),
-        Type::Gguf(BlockType::Q8_0) => Some(8),
+        Type::Gguf(Q4_0 | Q4_1) => Some(Exact::Affine(4)),
+        Type::Gguf(Q5_0 | Q5_1) => Some(Exact::Affine(5)),
+        Type::Gguf(Q8_0) => Some(Exact::Affine(8)),
+        Type::Gguf(MXFP4) => Some(Exact::Mxfp4),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::{EMBEDDING, Expected, HEAD, Llama};
 use crate::plan::layer;
 use crate::source::{Model, stored_names};
+use crate::stored::Stored;
 use crate::{Error, Result};
 use kiln_formats::Checkpoint;
 use serde_json::Value;
@@ -65,18 +66,23 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
         .map(|expected| model.names.of(&expected.name))
         .chain([model.names.of(HEAD)])
         .collect();
-    let planes = match model.config.get("quantization") {
-        Some(Value::Object(_)) => planes(model, expected),
+    let planes = match (&model.scheme, model.config.get("quantization")) {
+        (Some(scheme), _) => matrices(expected)
+            .flat_map(|name| scheme.planes(name))
+            .collect(),
+        (None, Some(Value::Object(_))) => planes(model, expected),
         _ => BTreeSet::new(),
     };
     let mut unmapped = Vec::new();
-    let mut dropped = 0;
+    let (mut dropped, mut zero) = (0, 0);
     for name in stored_names(&model.shards) {
         if known.contains(name) || planes.contains(name) {
             continue;
         }
         if model.names.is_computed(name) {
             dropped += 1
+        } else if model.scheme.is_some() && is_zero_bias(&model.shards, name)? {
+            zero += 1
         } else {
             unmapped.push(name)
         }
@@ -86,6 +92,11 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
             "{} with rope frequencies left out",
             tensors(dropped)
         ));
+    }
+    if zero > 0 {
+        model
+            .notes
+            .push(format!("{} of biases that are 0 left out", tensors(zero)));
     }
     if unmapped.is_empty() {
         return Ok(());
@@ -102,15 +113,38 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
     Err(kiln_formats::Error::invalid(&model.path, None, expected, found).into())
 }
 
+/// Whether this is a bias of nothing but zeros, as programs that quantise write them for layers that
+/// have none.
+fn is_zero_bias(shards: &[Checkpoint], name: &str) -> Result<bool> {
+    if !name.ends_with(".bias") {
+        return Ok(false);
+    }
+    for shard in shards {
+        if let Some(tensor) = shard.tensor(name) {
+            let bytes = Stored::one(shard, tensor).open()?.all()?;
+            if bytes.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
 /// The names of scales and biases that quantised layers may have.
 fn planes(model: &Model, expected: &[Expected]) -> BTreeSet<String> {
-    let matrices = expected.iter().filter(|expected| expected.is_matrix());
-    let names = matrices.map(|expected| expected.name.as_str());
     let planes = |name: &str| {
         let path = layer(name);
         ["scales", "biases"].map(|plane| model.names.of(&format!("{path}.{plane}")))
     };
-    names.chain([HEAD]).flat_map(planes).collect()
+    matrices(expected).flat_map(planes).collect()
+}
+
+/// The names of the weights of layers, the head among them whether or not it is expected.
+fn matrices(expected: &[Expected]) -> impl Iterator<Item = &str> {
+    let matrices = expected.iter().filter(|expected| expected.is_matrix());
+    matrices
+        .map(|expected| expected.name.as_str())
+        .chain([HEAD])
 }
 
 pub(super) fn tensors(count: usize) -> String {

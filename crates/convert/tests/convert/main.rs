@@ -3,6 +3,7 @@
 
 mod damage;
 mod directory;
+mod foreign;
 mod gguf;
 mod made;
 mod npz;

@@ -132,8 +132,8 @@ fn what_is_not_a_plain_llama_is_refused() {
         ),
         (
             "quantization_config",
-            json!({"quant_method": "gptq"}),
-            r#"method "gptq""#,
+            json!({"quant_method": "bitsandbytes", "load_in_4bit": true}),
+            r#"method "bitsandbytes""#,
         ),
         ("quantization_config", json!({}), r#"method "unknown""#),
         (

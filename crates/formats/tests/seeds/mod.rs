@@ -117,13 +117,20 @@ pub(crate) fn gguf_start(version: u32, tensors: u64, entries: u64) -> Bytes {
 }
 
 /// The readable types: name, number, and bytes of a tensor of 256 elements (of 32 for F32).
-pub(crate) const READABLE: [(&str, u32, u64, usize); 7] = [
+pub(crate) const READABLE: [(&str, u32, u64, usize); 14] = [
     ("f32", 0, 32, 128),
     ("f16", 1, 256, 512),
     ("q4_0", 2, 256, 144),
     ("q4_1", 3, 256, 160),
     ("q8_0", 8, 256, 272),
     ("q6_k", 14, 256, 210),
+    ("q5_0", 6, 256, 176),
+    ("q5_1", 7, 256, 192),
+    ("q2_k", 10, 256, 84),
+    ("q3_k", 11, 256, 110),
+    ("q4_k", 12, 256, 144),
+    ("q5_k", 13, 256, 176),
+    ("mxfp4", 39, 256, 136),
     ("bf16", 30, 256, 512),
 ];
 
