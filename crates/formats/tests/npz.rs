@@ -190,7 +190,8 @@ fn entries_are_arrays_with_names_and_bytes_of_their_own() {
     assert!(other.contains("arrays alone"), "{other}");
     // An entry within another: a small file could be large unpacked.
     let mut inner = b"PK\x03\x04".to_vec();
-    inner.extend([0; 22]);
+    inner.extend([0; 14]);
+    inner.extend([(good().len() as u32).to_le_bytes(); 2].concat());
     inner.extend([5, 0, 0, 0]);
     inner.extend(b"b.npy");
     inner.extend(good());

@@ -373,7 +373,7 @@ fn a_zip_file_has_one_meaning() {
 
 #[test]
 fn a_pickle_has_the_checksum_that_the_directory_says() {
-    let whole = std::fs::read(path("bare.pth")).unwrap();
+    let whole = std::fs::read(path("module.bin")).unwrap();
     torch::read(vec![seeds::file(whole.clone())]).unwrap();
     // Names, sizes and keys that would still make a checkpoint.
     let mut changed = 0;
