@@ -18,7 +18,7 @@ pub(crate) fn local(model: &Path, quiet: bool) -> anyhow::Result<PathBuf> {
     let Some(id) = id.and_then(|text| text.parse::<Id>().ok()) else {
         return Ok(model.to_owned());
     };
-    let mut bar = Bar::new(quiet);
+    let mut bar = Bar::of_bytes(quiet);
     let hub = Hub::new(Settings::from_environment()?)?;
     let snapshot = hub.model(&id, &mut |progress| show(&mut bar, progress));
     bar.clear();
@@ -55,7 +55,7 @@ impl Destination {
 
     /// Uploads a directory and says where it is then.
     pub(crate) fn upload(&self, directory: &Path) -> anyhow::Result<()> {
-        let mut bar = Bar::new(false);
+        let mut bar = Bar::of_bytes(false);
         let summary = concat!("Converted by kiln ", env!("CARGO_PKG_VERSION"));
         let mut tell = |progress: &Progress<'_>| show(&mut bar, progress);
         let url = self.hub.upload(directory, &self.id, summary, &mut tell);

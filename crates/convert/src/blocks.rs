@@ -68,7 +68,7 @@ impl Lanes {
     }
 
     /// Bytes that a conversion needs at most, the program included: blocks of rows, the scales and
-    /// biases of a tensor, what is read as a whole, and what had to be unpacked.
+    /// biases of a tensor, what is made or read as a whole, and what had to be unpacked.
     pub(crate) fn memory(self, jobs: &[Job]) -> u64 {
         let need = |job: &Job| {
             let planes = job.outputs();

@@ -1,13 +1,19 @@
 //! A tensor of the source: where its rows lie.
 
-use crate::Result;
+mod making;
+
+pub(crate) use making::Making;
+
+use crate::{Error, Result};
+use kiln_formats::gguf::dequantise;
 use kiln_formats::{Bytes, Checkpoint, File, Reader, Tensor, Type};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A tensor of the source: a piece of one file, or pieces of several that are joined.
+/// A tensor of the source: a piece of one file, pieces of several that are joined, or what is made of
+/// other tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) name: String,
@@ -15,40 +21,6 @@ pub(crate) struct Stored {
     pub(crate) shape: Vec<usize>,
     join: Join,
     pieces: Vec<Piece>,
-    making: Option<Making>,
-}
-
-/// Of what, and how, the bytes of a tensor are made that no file has as they are needed. They are
-/// made as a whole when the tensor is opened.
-#[derive(Clone)]
-pub(crate) struct Making {
-    of: Vec<Stored>,
-    how: Arc<How>,
-}
-
-/// The bytes, row after row; `None` if parts do not fit to each other.
-type How = dyn Fn(&[Opened<'_>]) -> Result<Option<Vec<u8>>> + Send + Sync;
-
-impl Making {
-    pub(crate) fn new(
-        of: Vec<Stored>,
-        how: impl Fn(&[Opened<'_>]) -> Result<Option<Vec<u8>>> + Send + Sync + 'static,
-    ) -> Making {
-        let how = Arc::new(how);
-        Making { of, how }
-    }
-
-    /// Bytes of all that is read.
-    fn bytes(&self) -> usize {
-        let pieces = self.of.iter().flat_map(|part| &part.pieces);
-        pieces.map(|piece| piece.range.len()).sum()
-    }
-}
-
-impl std::fmt::Debug for Making {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Making").field(&self.of).finish()
-    }
 }
 
 /// How pieces follow each other.
@@ -59,10 +31,17 @@ enum Join {
     Columns,
 }
 
-/// Rows of bytes in one file.
+/// Where the bytes of a piece come from.
+#[derive(Clone, Debug)]
+enum Place {
+    File(File),
+    Made(Making),
+}
+
+/// Rows of bytes in one place.
 #[derive(Clone, Debug)]
 struct Piece {
-    file: File,
+    place: Place,
     range: Range<usize>,
     rows: usize,
     /// Bytes from one row to the next.
@@ -88,7 +67,7 @@ impl Piece {
             _ => (row_bytes, size),
         };
         Piece {
-            file: checkpoint.files()[tensor.file].clone(),
+            place: Place::File(checkpoint.files()[tensor.file].clone()),
             range: tensor.range.clone(),
             rows,
             row_step,
@@ -107,6 +86,33 @@ impl Piece {
             None => self.row_bytes,
         };
         rows.start * self.row_step..(rows.end - 1) * self.row_step + length
+    }
+
+    fn path(&self) -> &Path {
+        match &self.place {
+            Place::File(file) => file.path(),
+            Place::Made(making) => making.path(),
+        }
+    }
+
+    /// Bytes that were unpacked from its files.
+    fn unpacked(&self) -> usize {
+        match &self.place {
+            Place::File(file) if file.is_made() => file.bytes().len(),
+            Place::File(_) => 0,
+            Place::Made(making) => making.of.iter().map(Stored::unpacked).sum(),
+        }
+    }
+
+    /// Bytes that are in memory to read any of it.
+    fn whole(&self) -> usize {
+        match &self.place {
+            Place::File(_) if self.scattered.is_some() => self.range.len(),
+            Place::File(_) => 0,
+            Place::Made(making) => {
+                self.range.len() + making.of.iter().map(Stored::whole).sum::<usize>()
+            }
+        }
     }
 
     /// Whether rows follow each other without anything in between.
@@ -137,39 +143,28 @@ impl Stored {
             shape: tensor.shape.clone(),
             join: Join::Rows,
             pieces: vec![Piece::new(checkpoint, tensor)],
-            making: None,
         }
     }
 
     /// A tensor whose bytes are made of others.
     pub(crate) fn made(name: &str, dtype: Type, shape: Vec<usize>, making: Making) -> Stored {
         let bytes = dtype.bytes(&shape).unwrap_or(0);
-        let rows = match shape[..] {
-            [rows, _] => rows,
-            _ => 1,
-        };
-        let row = bytes / rows.max(1);
-        // What messages call the file is that of the first part.
-        let pieces = making
-            .of
-            .iter()
-            .flat_map(|part| part.pieces.first())
-            .take(1);
-        let pieces = pieces.map(|piece| Piece {
-            file: piece.file.clone(),
+        let rows = rows(&shape);
+        let row_bytes = bytes / rows.max(1);
+        let piece = Piece {
+            place: Place::Made(making),
             range: 0..bytes,
             rows,
-            row_step: row,
-            row_bytes: row,
+            row_step: row_bytes,
+            row_bytes,
             scattered: None,
-        });
+        };
         Stored {
             name: name.to_owned(),
             dtype,
             shape,
             join: Join::Rows,
-            pieces: pieces.collect(),
-            making: Some(making),
+            pieces: vec![piece],
         }
     }
 
@@ -206,7 +201,6 @@ impl Stored {
             shape: shape.to_vec(),
             join: [Join::Rows, Join::Columns][axis.min(1)],
             pieces: pieces.iter().map(|(c, t)| Piece::new(c, t)).collect(),
-            making: None,
         })
     }
 
@@ -223,55 +217,29 @@ impl Stored {
 
     /// Bytes that were unpacked from its files and stay in memory.
     pub(crate) fn unpacked(&self) -> usize {
-        let made = self.pieces.iter().filter(|piece| piece.file.is_made());
-        made.map(|piece| piece.file.bytes().len()).sum()
+        self.pieces.iter().map(Piece::unpacked).sum()
     }
 
     /// What messages call the file that it lies in, or that its first piece lies in.
     pub(crate) fn path(&self) -> &Path {
-        self.pieces
-            .first()
-            .map_or(Path::new(""), |piece| piece.file.path())
+        self.pieces.first().map_or(Path::new(""), Piece::path)
     }
 
-    /// Bytes that are read or made as a whole, because each row is spread over them.
+    /// Bytes of it that are in memory while it is open: what is made, and what is read as a whole
+    /// because each row is spread over it.
     pub(crate) fn whole(&self) -> usize {
-        if let Some(making) = &self.making {
-            return making.bytes() + self.dtype.bytes(&self.shape).unwrap_or(0);
-        }
-        let spread = self.pieces.iter().filter(|piece| piece.scattered.is_some());
-        spread.map(|piece| piece.range.len()).sum()
+        self.pieces.iter().map(Piece::whole).sum()
     }
 
-    /// Opens its files anew, to read rows by position.
+    /// Opens its files anew, to read rows by position, and makes what is made of them.
     ///
     /// # Errors
-    /// A file that cannot be opened or became shorter.
+    /// A file that cannot be opened or became shorter; parts that do not fit.
     pub(crate) fn open(&self) -> Result<Opened<'_>> {
-        if let Some(making) = &self.making {
-            return self.make(making);
-        }
-        let data = self.pieces.iter().map(Data::of);
+        let data = self.pieces.iter().map(|piece| Data::of(piece, &self.name));
         Ok(Opened {
             stored: self,
             data: data.collect::<Result<Vec<Data>>>()?,
-        })
-    }
-
-    fn make(&self, making: &Making) -> Result<Opened<'_>> {
-        let parts = making.of.iter().map(Stored::open);
-        let made = (making.how)(&parts.collect::<Result<Vec<_>>>()?)?;
-        let length = self.dtype.bytes(&self.shape);
-        let Some(made) = made.filter(|made| Some(made.len()) == length) else {
-            let expected = "what a layer of its kind consists of";
-            let found = "parts that do not fit";
-            let name = Some(self.name.as_str());
-            return Err(kiln_formats::Error::invalid(self.path(), name, expected, found).into());
-        };
-        let range = 0..made.len();
-        Ok(Opened {
-            stored: self,
-            data: vec![Data::Memory(Arc::new(made), range)],
         })
     }
 
@@ -284,10 +252,7 @@ impl Stored {
             return Ok(false);
         }
         let (mine, its) = (self.open()?, other.open()?);
-        let rows = match self.shape[..] {
-            [rows, _] => rows,
-            _ => 1,
-        };
+        let rows = rows(&self.shape);
         let size: usize = self.pieces.iter().map(|piece| piece.row_bytes).sum();
         let step = (COMPARED / size.max(1)).max(1);
         for start in (0..rows).step_by(step) {
@@ -297,6 +262,14 @@ impl Stored {
             }
         }
         Ok(true)
+    }
+}
+
+/// A vector is one row.
+fn rows(shape: &[usize]) -> usize {
+    match shape[..] {
+        [rows, _] => rows,
+        _ => 1,
     }
 }
 
@@ -311,18 +284,20 @@ enum Data {
 }
 
 impl Data {
-    fn of(piece: &Piece) -> Result<Data> {
-        if piece.file.is_made() {
-            return Ok(Data::Memory(
-                piece.file.owner().clone(),
-                piece.range.clone(),
-            ));
-        }
-        let reader = Reader::open(piece.file.path())?;
-        if piece.scattered.is_none() {
-            return Ok(Data::File(reader));
-        }
-        let whole = reader.read(piece.range.clone())?;
+    fn of(piece: &Piece, name: &str) -> Result<Data> {
+        let whole = match &piece.place {
+            Place::Made(making) => making.make(name, piece.range.len())?,
+            Place::File(file) if file.is_made() => {
+                return Ok(Data::Memory(file.owner().clone(), piece.range.clone()));
+            }
+            Place::File(file) => {
+                let reader = Reader::open(file.path())?;
+                if piece.scattered.is_none() {
+                    return Ok(Data::File(reader));
+                }
+                reader.read(piece.range.clone())?
+            }
+        };
         let range = 0..whole.len();
         Ok(Data::Memory(Arc::new(whole), range))
     }
@@ -351,23 +326,6 @@ pub(crate) struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// How elements are stored.
-    pub(crate) fn dtype(&self) -> Type {
-        self.stored.dtype
-    }
-
-    /// The bytes of all rows.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub(crate) fn all(&self) -> Result<Vec<u8>> {
-        let rows = match self.stored.shape[..] {
-            [rows, _] => rows,
-            _ => 1,
-        };
-        self.rows(0..rows)
-    }
-
     /// The bytes of neighbouring rows.
     ///
     /// # Errors
@@ -377,9 +335,39 @@ impl Opened<'_> {
             && piece.is_dense()
         {
             let (start, end) = (rows.start * piece.row_bytes, rows.end * piece.row_bytes);
-            return Ok(data.read(piece, start..end)?.into_owned());
+            let bytes = data.read(piece, start..end)?;
+            return match bytes.len() == end - start {
+                true => Ok(bytes.into_owned()),
+                false => Err(self.short()),
+            };
         }
         self.gather(rows.collect())
+    }
+
+    /// The bytes of all rows.
+    ///
+    /// # Errors
+    /// As for [`Opened::rows`].
+    pub(crate) fn all(&self) -> Result<Vec<u8>> {
+        self.rows(0..rows(&self.stored.shape))
+    }
+
+    /// The numbers that a row stands for, as many as `out` has.
+    ///
+    /// # Errors
+    /// As for [`Opened::rows`]; a row of more or fewer.
+    pub(crate) fn floats(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        match dequantise(self.stored.dtype, &self.rows(row..row + 1)?, out) {
+            true => Ok(()),
+            false => Err(self.short()),
+        }
+    }
+
+    /// The error that rows are not there.
+    fn short(&self) -> Error {
+        let expected = format!("{} rows", rows(&self.stored.shape));
+        let name = Some(self.stored.name.as_str());
+        kiln_formats::Error::invalid(self.stored.path(), name, expected, "fewer").into()
     }
 
     /// The bytes of these rows, one after the other.
@@ -408,11 +396,9 @@ impl Opened<'_> {
             for (piece, of_piece, start, bytes) in &spans {
                 if of_piece.contains(&row) {
                     let at = (row - of_piece.start) * piece.row_step - start;
-                    piece.push(bytes, at, &mut out).ok_or_else(|| {
-                        let expected = format!("{} rows", self.stored.shape.first().unwrap_or(&1));
-                        let name = Some(self.stored.name.as_str());
-                        kiln_formats::Error::invalid(self.stored.path(), name, expected, "fewer")
-                    })?;
+                    piece
+                        .push(bytes, at, &mut out)
+                        .ok_or_else(|| self.short())?;
                 }
             }
         }
@@ -421,24 +407,4 @@ impl Opened<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kiln_formats::npz;
-
-    #[test]
-    fn what_was_unpacked_is_told_from_what_is_read() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/golden/torch");
-        for (name, packed) in [("packed.npz", true), ("numpy.npz", false)] {
-            let path = directory.join(name);
-            let file = File::new(&path, Arc::new(std::fs::read(&path).unwrap()));
-            let checkpoint = npz::read(vec![file]).unwrap();
-            assert!(!checkpoint.is_empty());
-            for tensor in &checkpoint {
-                let stored = Stored::one(&checkpoint, tensor);
-                // What is unpacked has a header, too.
-                let unpacked = stored.unpacked().checked_sub(tensor.range.len());
-                assert_eq!(unpacked.is_some_and(|header| header >= 64), packed);
-            }
-        }
-    }
-}
+mod tests;

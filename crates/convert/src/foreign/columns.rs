@@ -10,7 +10,6 @@ use crate::plan::layer;
 use crate::stored::{Making, Opened, Stored};
 use half::f16;
 use kiln_array::DType;
-use kiln_formats::gguf::dequantise;
 use kiln_formats::{Checkpoint, Error, Type};
 use std::path::Path;
 
@@ -82,7 +81,7 @@ impl Columns {
 
     /// Looks at the scales of all layers, and refuses those whose numbers are not certain.
     pub(super) fn checked(mut self, checkpoint: &Checkpoint) -> Result<Columns> {
-        let (stored, mut layers) = (self, 0);
+        let mut layers = 0;
         for tensor in checkpoint {
             let Some(path) = tensor.name.strip_suffix(".qweight") else {
                 continue;
@@ -90,9 +89,9 @@ impl Columns {
             layers += 1;
             let layer = self.layer(checkpoint, path)?;
             check_order(checkpoint, path, &layer)?;
-            let (scales, zeros) = (layer.scales.open()?.all()?, layer.zeros.open()?.all()?);
-            for row in stored.groups(layer.scales.dtype, layer.n, &scales, &zeros) {
-                for (scale, zero) in row {
+            let (scales, zeros) = (layer.scales.open()?, layer.zeros.open()?);
+            for group in 0..layer.k / layer.group {
+                for (scale, zero) in self.row(layer.n, &scales, &zeros, group)? {
                     // The two programs that write this format read it differently.
                     if zero > 15 {
                         let what = "a zero point of 16, which some programs read as 0,";
@@ -144,10 +143,7 @@ impl Columns {
         let Layer { n, k, group, .. } = layer;
         if plane == "weight" {
             let (shape, of) = (vec![n, k / 8], vec![layer.codes]);
-            let how = move |of: &[Opened<'_>]| match of {
-                [codes] => Ok(columns.codes(&codes.all()?, n, k)),
-                _ => Ok(None),
-            };
+            let how = move |of: &[Opened<'_>]| columns.codes(of, n, k);
             return Ok(Some(Stored::made(
                 name,
                 Type::U32,
@@ -162,13 +158,7 @@ impl Columns {
         };
         let shape = vec![n, k / self.group()];
         let of = vec![layer.scales, layer.zeros];
-        let how = move |of: &[Opened<'_>]| {
-            let [scales, zeros] = of else {
-                return Ok(None);
-            };
-            let groups = (scales.dtype(), scales.all()?, zeros.all()?);
-            Ok(columns.scales(groups, (n, k, group), bias))
-        };
+        let how = move |of: &[Opened<'_>]| columns.scales(of, (n, k, group), bias);
         Ok(Some(Stored::made(
             name,
             Type::F32,
@@ -213,86 +203,86 @@ impl Columns {
         })
     }
 
-    /// The scales, stored in this type, and zeros of all `n` outputs, group after group.
-    fn groups<'a>(
-        &'a self,
-        dtype: Type,
+    /// The scales and zeros of one group for all `n` outputs.
+    fn row(
+        &self,
         n: usize,
-        scales: &'a [u8],
-        zeros: &'a [u8],
-    ) -> impl Iterator<Item = Vec<(f32, u8)>> + 'a {
-        let size = dtype.block_bytes().max(1);
-        let rows = scales
-            .chunks_exact((n * size).max(1))
-            .zip(zeros.chunks_exact(n.div_ceil(8) * 4));
-        rows.map(move |(scales, zeros)| {
-            let mut values = vec![0.0; n];
-            let known = dequantise(dtype, scales, &mut values);
-            debug_assert!(known, "scales are floats");
-            let mut row: Vec<(f32, u8)> = values.into_iter().map(|value| (value, 0)).collect();
-            let words = zeros.as_chunks::<4>().0.iter();
-            for (word, outputs) in words.zip(row.as_chunks_mut::<8>().0) {
-                let word = u32::from_le_bytes(*word);
-                for (nibble, &output) in self.order.iter().enumerate() {
-                    outputs[output].1 = (word >> (4 * nibble) & 15) as u8 + self.more;
-                }
+        scales: &Opened<'_>,
+        zeros: &Opened<'_>,
+        group: usize,
+    ) -> Result<Vec<(f32, u8)>> {
+        let mut values = vec![0.0; n];
+        scales.floats(group, &mut values)?;
+        let words = zeros.rows(group..group + 1)?;
+        let words = words.as_chunks::<4>().0;
+        let mut row: Vec<(f32, u8)> = values.into_iter().map(|value| (value, 0)).collect();
+        for (word, outputs) in words.iter().zip(row.as_chunks_mut::<8>().0) {
+            let word = u32::from_le_bytes(*word);
+            for (nibble, &output) in self.order.iter().enumerate() {
+                outputs[output].1 = (word >> (4 * nibble) & 15) as u8 + self.more;
             }
-            row
-        })
+        }
+        Ok(row)
     }
 
     /// The codes as rows of one output each.
-    fn codes(&self, stored: &[u8], n: usize, k: usize) -> Option<Vec<u8>> {
+    fn codes(&self, of: &[Opened<'_>], n: usize, k: usize) -> Result<Vec<u8>> {
+        let [stored] = of else { return Ok(Vec::new()) };
         let row_bytes = k / 2;
         let mut out = vec![0; n * row_bytes];
         if self.inputs {
             // Words stay what they are.
-            for (row, words) in stored.chunks_exact(4 * n).enumerate() {
-                for (output, word) in words.as_chunks::<4>().0.iter().enumerate() {
-                    let at = output * row_bytes + 4 * row;
-                    out.get_mut(at..at + 4)?.copy_from_slice(word);
+            for row in 0..k / 8 {
+                let words = stored.rows(row..row + 1)?;
+                let outputs = out.chunks_exact_mut(row_bytes);
+                for (output, word) in outputs.zip(words.as_chunks::<4>().0) {
+                    output[4 * row..4 * row + 4].copy_from_slice(word);
                 }
             }
-            return Some(out);
+            return Ok(out);
         }
-        for (input, words) in stored.chunks_exact(n / 2).enumerate() {
-            for (number, word) in words.as_chunks::<4>().0.iter().enumerate() {
+        for input in 0..k {
+            let words = stored.rows(input..input + 1)?;
+            let outputs = out.chunks_exact_mut(8 * row_bytes);
+            for (outputs, word) in outputs.zip(words.as_chunks::<4>().0) {
                 let word = u32::from_le_bytes(*word);
                 for (nibble, &output) in self.order.iter().enumerate() {
                     let code = (word >> (4 * nibble) & 15) as u8;
-                    let at = (8 * number + output) * row_bytes + input / 2;
-                    *out.get_mut(at)? |= code << (4 * (input % 2));
+                    outputs[output * row_bytes + input / 2] |= code << (4 * (input % 2));
                 }
             }
         }
-        Some(out)
+        Ok(out)
     }
 
     /// Scales or biases as rows of one output each.
     fn scales(
         &self,
-        (dtype, scales, zeros): (Type, Vec<u8>, Vec<u8>),
+        of: &[Opened<'_>],
         (n, k, group): (usize, usize, usize),
         bias: bool,
-    ) -> Option<Vec<u8>> {
+    ) -> Result<Vec<u8>> {
+        let [scales, zeros] = of else {
+            return Ok(Vec::new());
+        };
         let own = self.group();
-        let mut out = vec![0; n * (k / own) * 4];
-        for (number, row) in self.groups(dtype, n, &scales, &zeros).enumerate() {
-            for (output, (scale, zero)) in row.into_iter().enumerate() {
+        let row_bytes = k / own * 4;
+        let mut out = vec![0; n * row_bytes];
+        for number in 0..k / group {
+            let row = self.row(n, scales, zeros, number)?;
+            for (output, (scale, zero)) in out.chunks_exact_mut(row_bytes).zip(row) {
                 let value = if bias {
                     -scale * f32::from(zero)
                 } else {
                     scale
                 };
                 for part in 0..group / own {
-                    let column = number * (group / own) + part;
-                    let at = (output * (k / own) + column) * 4;
-                    out.get_mut(at..at + 4)?
-                        .copy_from_slice(&value.to_le_bytes());
+                    let at = 4 * (number * (group / own) + part);
+                    output[at..at + 4].copy_from_slice(&value.to_le_bytes());
                 }
             }
         }
-        Some(out)
+        Ok(out)
     }
 }
 

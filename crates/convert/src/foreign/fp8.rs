@@ -6,7 +6,6 @@ use crate::plan::layer;
 use crate::stored::{Making, Opened, Stored};
 use half::bf16;
 use kiln_array::e4m3;
-use kiln_formats::gguf::dequantise;
 use kiln_formats::{Checkpoint, Error, Type};
 
 /// What the scales beside a weight are called. The inverse is that of the factor by which weights
@@ -54,24 +53,23 @@ pub(super) fn find(
     let of = vec![weights, scales];
     let how = move |of: &[Opened<'_>]| {
         let [weights, scales] = of else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        let mut factors = vec![0.0; n.div_ceil(rows) * across];
-        if !dequantise(scales.dtype(), &scales.all()?, &mut factors) {
-            return Ok(None);
-        }
-        let bytes = weights.all()?;
-        let mut out = Vec::with_capacity(2 * bytes.len());
-        for (row, bytes) in bytes.chunks_exact(k.max(1)).enumerate() {
-            let factors = factors[row / rows * across..].iter();
-            for (block, &factor) in bytes.chunks(columns).zip(factors) {
+        let mut factors = vec![0.0; across];
+        let mut out = Vec::with_capacity(2 * n * k);
+        for row in 0..n {
+            if row.is_multiple_of(rows) {
+                scales.floats(row / rows, &mut factors)?;
+            }
+            let bytes = weights.rows(row..row + 1)?;
+            for (block, &factor) in bytes.chunks(columns).zip(&factors) {
                 let values = block
                     .iter()
                     .map(|&byte| bf16::from_f32(e4m3(byte) * factor));
                 out.extend(values.flat_map(bf16::to_le_bytes));
             }
         }
-        Ok(Some(out))
+        Ok(out)
     };
     let shape = vec![n, k];
     Ok(Some(Stored::made(

@@ -3,6 +3,7 @@
 use crate::config::{EMBEDDING, Expected, HEAD, Llama};
 use crate::plan::layer;
 use crate::source::{Model, stored_names};
+use crate::stored::Stored;
 use crate::{Error, Result};
 use kiln_formats::Checkpoint;
 use serde_json::Value;
@@ -80,7 +81,7 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
         }
         if model.names.is_computed(name) {
             dropped += 1
-        } else if model.scheme.is_some() && is_zero_bias(&model.shards, name) {
+        } else if model.scheme.is_some() && is_zero_bias(&model.shards, name)? {
             zero += 1
         } else {
             unmapped.push(name)
@@ -114,12 +115,19 @@ pub(super) fn check_names(model: &mut Model, expected: &[Expected]) -> Result<()
 
 /// Whether this is a bias of nothing but zeros, as programs that quantise write them for layers that
 /// have none.
-fn is_zero_bias(shards: &[Checkpoint], name: &str) -> bool {
-    let mut found = shards
-        .iter()
-        .filter_map(|shard| Some((shard, shard.tensor(name)?)));
-    let zero = |(shard, tensor): (&Checkpoint, _)| shard.bytes(tensor).iter().all(|&b| b == 0);
-    name.ends_with(".bias") && found.all(zero)
+fn is_zero_bias(shards: &[Checkpoint], name: &str) -> Result<bool> {
+    if !name.ends_with(".bias") {
+        return Ok(false);
+    }
+    for shard in shards {
+        if let Some(tensor) = shard.tensor(name) {
+            let bytes = Stored::one(shard, tensor).open()?.all()?;
+            if bytes.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// The names of scales and biases that quantised layers may have.
