@@ -1,5 +1,10 @@
 //! The table for NEON, which every 64-bit ARM processor has. Elementwise loops are the scalar ones,
 //! which are compiled for these instructions anyway; what is here differs from them.
+//!
+//! Loops that matter count indices: iterator adapters and closures are not inlined reliably into
+//! functions that name their instructions.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::neon_codes::dequantise;
 use super::neon_products::{COLUMNS, ROWS, dots, mix, tile, turn};
@@ -134,8 +139,8 @@ pub(super) fn wide<const T: u8, const BYTES: usize>(bytes: &[u8; BYTES]) -> Eigh
     const { assert!(BYTES == if T == F32 { 32 } else { 16 }) };
     let (lines, _) = bytes.as_chunks::<16>();
     if T == F32 {
-        let line = |i: usize| vreinterpretq_f32_u8(bytes16(&lines[i]));
-        return [line(0), line(1)];
+        let (low, high) = (bytes16(&lines[0]), bytes16(&lines[1]));
+        return [vreinterpretq_f32_u8(low), vreinterpretq_f32_u8(high)];
     }
     widened::<T>(vreinterpretq_u16_u8(bytes16(&lines[0])))
 }
@@ -179,8 +184,8 @@ pub(super) fn load(dtype: DType, bytes: &[u8], out: &mut [u32]) {
 fn load_of<const T: u8>(bytes: &[u8], out: &mut [f32]) {
     let (blocks, rest) = bytes.as_chunks::<16>();
     let (eights, out_rest) = out.as_chunks_mut::<8>();
-    for (out, block) in eights.iter_mut().zip(blocks) {
-        put(out, wide::<T, 16>(block));
+    for i in 0..blocks.len().min(eights.len()) {
+        put(&mut eights[i], wide::<T, 16>(&blocks[i]));
     }
     put_rest(out_rest, wide_rest::<T, 16>(rest));
 }
@@ -211,8 +216,9 @@ fn rounded(values: float32x4_t) -> uint32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn put_halves(out: &mut [u8; 16], halves: uint16x8_t) {
+    let bytes = vreinterpretq_u8_u16(halves);
     // SAFETY: room for 16 bytes, any alignment.
-    unsafe { vst1q_u8(out.as_mut_ptr(), vreinterpretq_u8_u16(halves)) }
+    unsafe { vst1q_u8(out.as_mut_ptr(), bytes) }
 }
 
 #[target_feature(enable = "neon")]
@@ -229,8 +235,8 @@ fn store(dtype: DType, registers: &[u32], out: &mut [u8]) {
 fn store_of<const T: u8>(values: &[f32], out: &mut [u8]) {
     let (blocks, rest) = values.as_chunks::<8>();
     let (out_blocks, out_rest) = out.as_chunks_mut::<16>();
-    for (out, block) in out_blocks.iter_mut().zip(blocks) {
-        put_halves(out, halves::<T>(floats(block)));
+    for i in 0..blocks.len().min(out_blocks.len()) {
+        put_halves(&mut out_blocks[i], halves::<T>(floats(&blocks[i])));
     }
     let mut last = [0; 16];
     put_halves(&mut last, halves::<T>(floats_rest(rest)));
@@ -256,9 +262,9 @@ fn cast(from: Kind, dtype: DType, input: &[u32], out: &mut [u32]) {
 #[target_feature(enable = "neon")]
 fn round<const T: u8>(values: &mut [f32]) {
     let (eights, rest) = values.as_chunks_mut::<8>();
-    for eight in eights {
-        let rounded = widened::<T>(halves::<T>(floats(eight)));
-        put(eight, rounded);
+    for i in 0..eights.len() {
+        let rounded = widened::<T>(halves::<T>(floats(&eights[i])));
+        put(&mut eights[i], rounded);
     }
     let rounded = widened::<T>(halves::<T>(floats_rest(rest)));
     put_rest(rest, rounded);
@@ -278,26 +284,29 @@ fn sum_squares(values: &[f32]) -> f32 {
 #[inline]
 #[target_feature(enable = "neon")]
 fn sum_of<const SQUARES: bool>(values: &[f32]) -> f32 {
-    let term = |[low, high]: Eight| {
-        if SQUARES {
-            [vmulq_f32(low, low), vmulq_f32(high, high)]
-        } else {
-            [low, high]
-        }
-    };
     let (eights, rest) = values.as_chunks::<8>();
     let (fours, single) = eights.as_chunks::<4>();
     let mut sums = [zero(); 4];
-    for four in fours {
-        for (sum, eight) in sums.iter_mut().zip(four) {
-            *sum = plus(*sum, term(floats(eight)));
+    for i in 0..fours.len() {
+        for j in 0..4 {
+            sums[j] = plus(sums[j], term::<SQUARES>(floats(&fours[i][j])));
         }
     }
-    for eight in single {
-        sums[0] = plus(sums[0], term(floats(eight)));
+    for i in 0..single.len() {
+        sums[0] = plus(sums[0], term::<SQUARES>(floats(&single[i])));
     }
-    sums[0] = plus(sums[0], term(floats_rest(rest)));
+    sums[0] = plus(sums[0], term::<SQUARES>(floats_rest(rest)));
     total(sums)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn term<const SQUARES: bool>([low, high]: Eight) -> Eight {
+    if SQUARES {
+        [vmulq_f32(low, low), vmulq_f32(high, high)]
+    } else {
+        [low, high]
+    }
 }
 
 #[target_feature(enable = "neon")]
@@ -305,8 +314,8 @@ fn max(values: &[f32]) -> f32 {
     // The larger of NaN and anything is NaN.
     let (eights, rest) = values.as_chunks::<8>();
     let mut largest = [vdupq_n_f32(f32::NEG_INFINITY); 2];
-    for eight in eights {
-        let [low, high] = floats(eight);
+    for i in 0..eights.len() {
+        let [low, high] = floats(&eights[i]);
         largest = [vmaxq_f32(largest[0], low), vmaxq_f32(largest[1], high)];
     }
     let mut padded = [f32::NEG_INFINITY; 8];
@@ -318,6 +327,8 @@ fn max(values: &[f32]) -> f32 {
 
 #[target_feature(enable = "neon")]
 fn exp_sum(values: &mut [f32], max: f32) -> f32 {
-    values.iter_mut().for_each(|v| *v = math::exp(*v - max));
+    for i in 0..values.len() {
+        values[i] = math::exp(values[i] - max);
+    }
     sum_of::<false>(values)
 }

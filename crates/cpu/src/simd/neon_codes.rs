@@ -1,4 +1,7 @@
-//! NEON: codes become bytes and floats, and rows of weights of every format f32.
+//! NEON: codes become bytes and floats, and rows of weights of every format f32. Loops count indices
+//! for the reason given in `neon`.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::Weights;
 use super::neon::{bytes16, load, put_four};
@@ -100,18 +103,39 @@ pub(super) struct Table {
     high: uint8x16_t,
 }
 
+const INTEGERS: [[u8; 16]; 2] = {
+    let mut values = [0.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        values[i] = i as f32;
+        i += 1;
+    }
+    apart(values)
+};
+const FLOATS: [[u8; 16]; 2] = apart(E2M1);
+
+/// The low and the high bytes of bf16.
+const fn apart(values: [f32; 16]) -> [[u8; 16]; 2] {
+    let mut bytes = [[0; 16]; 2];
+    let mut i = 0;
+    while i < 16 {
+        [_, _, bytes[0][i], bytes[1][i]] = values[i].to_bits().to_le_bytes();
+        i += 1;
+    }
+    bytes
+}
+
 /// The values of codes of up to four bits, all of which are bf16.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn table(format: Format) -> Table {
-    let values: [f32; 16] = match format.mode() {
-        Mode::Affine => std::array::from_fn(|i| i as f32),
-        _ => E2M1,
+    let [low, high] = match format.mode() {
+        Mode::Affine => &INTEGERS,
+        _ => &FLOATS,
     };
-    let byte = |n: usize| bytes16(&values.map(|value| value.to_le_bytes()[n]));
     Table {
-        low: byte(2),
-        high: byte(3),
+        low: bytes16(low),
+        high: bytes16(high),
     }
 }
 
@@ -137,11 +161,15 @@ pub(super) fn values<const VALUES: u8>(codes: uint8x16_t, table: Table) -> [floa
         vmovl_u16(vget_low_u16(last)),
         vmovl_high_u16(last),
     ];
-    if VALUES == BYTE {
-        words.map(|words| vcvtq_f32_u32(words))
-    } else {
-        words.map(|words| e4m3(words))
+    let mut values = [vdupq_n_f32(0.0); 4];
+    for i in 0..4 {
+        values[i] = if VALUES == BYTE {
+            vcvtq_f32_u32(words[i])
+        } else {
+            e4m3(words[i])
+        };
     }
+    values
 }
 
 /// The values of E4M3 codes.
@@ -188,19 +216,29 @@ fn dequantise_of<const BITS: usize, const VALUES: u8>(
     let table = table(format);
     let first = start / format.group();
     let mut at = start / 8 * BITS;
-    for (group, out) in (first..).zip(out.chunks_exact_mut(format.group())) {
-        let scale = format.scale(w.scales, group);
-        let bias = format.has_biases().then(|| format.scale(w.biases, group));
-        for out in out.as_chunks_mut::<16>().0 {
+    let (fours, _) = out.as_chunks_mut::<4>();
+    let (blocks, _) = fours.as_chunks_mut::<4>();
+    let per_group = format.group() / 16;
+    for number in 0..blocks.len() / per_group {
+        let group = first + number;
+        let scale = vdupq_n_f32(format.scale(w.scales, group));
+        let bias = if format.has_biases() {
+            format.scale(w.biases, group)
+        } else {
+            0.0
+        };
+        for i in number * per_group..(number + 1) * per_group {
             let values = values::<VALUES>(spread::<BITS>(bytes_at(w.data, at)), table);
             at += 2 * BITS;
-            for (out, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-                let scaled = vmulq_n_f32(value, scale);
+            for j in 0..4 {
+                let scaled = vmulq_f32(values[j], scale);
                 // Without a bias nothing is added: -0.0 stays.
-                put_four(
-                    out,
-                    bias.map_or(scaled, |bias| vaddq_f32(scaled, vdupq_n_f32(bias))),
-                );
+                let value = if format.has_biases() {
+                    vaddq_f32(scaled, vdupq_n_f32(bias))
+                } else {
+                    scaled
+                };
+                put_four(&mut blocks[i][j], value);
             }
         }
     }

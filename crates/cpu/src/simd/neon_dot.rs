@@ -2,7 +2,10 @@
 //! integers, whose products are summed exactly. The rest is NEON's.
 //!
 //! The bytes that are multiplied are signed. Codes of 8 bits count as 128 less than they are; E2M1
-//! counts as twice its values, which are integers.
+//! counts as twice its values, which are integers. Loops count indices for the reason given in
+//! `neon`.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::integers::{self, DIGITS};
 use super::neon::{self, bytes16, four};
@@ -89,12 +92,23 @@ fn rows<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
 ) {
     let bytes = format.code_row(w.k);
     let (x, _) = x.as_chunks::<4>();
-    for (i, out) in out.iter_mut().enumerate() {
+    for i in 0..out.len() {
         let data = &w.data[i * bytes..];
         let sum = row::<BITS, CODES, FLOAT4>(format, data, x, groups.scales(i));
-        *out = vaddvq_f32(sum) + groups.bias_sum(i);
+        out[i] = vaddvq_f32(sum) + groups.bias_sum(i);
     }
 }
+
+/// Twice the values of E2M1 codes.
+const DOUBLED: [u8; 16] = {
+    let mut doubled = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        doubled[i] = (2.0 * E2M1[i]) as i8 as u8;
+        i += 1;
+    }
+    doubled
+};
 
 /// The inner product of the row that `data` begins with, as four numbers to be added up.
 #[inline]
@@ -105,40 +119,59 @@ fn row<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
     x: &[[f32; 4]],
     scales: &[f32],
 ) -> float32x4_t {
-    let doubled = bytes16(&E2M1.map(|value| (2.0 * value) as i8 as u8));
+    let doubled = bytes16(&DOUBLED);
     let piece = integers::piece(CODES) / 4;
     let elements = scales.len() * format.group();
+    // Lane j of all registers belongs to group `j >> shift`.
+    let shift = (format.group() / (4 * CODES)).ilog2();
+    let registers = elements.div_ceil(LANES * CODES);
     let mut sum = vdupq_n_f32(0.0);
-    for register in 0..elements.div_ceil(LANES * CODES) {
-        let packed = bytes_at(data, register * 2 * BITS * CODES);
-        let first = register / 4 * piece;
-        // Of each line of the piece this register's quarter.
-        let x = x[first..first + piece].as_chunks::<4>().0;
-        let quarter = register % 4;
-        let mut digits = [vdupq_n_s32(0); DIGITS];
-        for code in 0..CODES {
-            let codes = step::<BITS>(packed, code);
-            let codes = if BITS == 8 {
-                veorq_u8(codes, vdupq_n_u8(0x80))
-            } else if FLOAT4 {
-                vqtbl1q_u8(doubled, codes)
-            } else {
-                codes
-            };
-            let codes = vreinterpretq_s8_u8(codes);
-            for (digit, sum) in digits.iter_mut().enumerate() {
-                let x = four(&x[DIGITS * code + digit][quarter]);
-                *sum = sdot(*sum, codes, vreinterpretq_s8_f32(x));
+    for number in 0..registers.div_ceil(4) {
+        let x = x[number * piece..(number + 1) * piece].as_chunks::<4>().0;
+        for quarter in 0..4 {
+            let register = 4 * number + quarter;
+            if register == registers {
+                break;
             }
+            let packed = bytes_at(data, register * 2 * BITS * CODES);
+            let product = product::<BITS, CODES, FLOAT4>(packed, x, quarter, doubled);
+            sum = vfmaq_f32(sum, product, scale(scales, 4 * register, shift));
         }
-        let mut unit = four(&x[DIGITS * CODES][quarter]);
-        if FLOAT4 {
-            unit = vmulq_n_f32(unit, 0.5);
-        }
-        let product = vmulq_f32(joined::<BITS>(digits), unit);
-        sum = vfmaq_f32(sum, product, scale::<CODES>(format, scales, register));
     }
     sum
+}
+
+/// The products of a register of codes with its quarter of each line of a piece of the vector.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn product<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
+    packed: uint8x16_t,
+    x: &[[[f32; 4]; 4]],
+    quarter: usize,
+    doubled: uint8x16_t,
+) -> float32x4_t {
+    let x = &x[..DIGITS * CODES + 1];
+    let mut digits = [vdupq_n_s32(0); DIGITS];
+    for code in 0..CODES {
+        let codes = step::<BITS>(packed, code);
+        let codes = if BITS == 8 {
+            veorq_u8(codes, vdupq_n_u8(0x80))
+        } else if FLOAT4 {
+            vqtbl1q_u8(doubled, codes)
+        } else {
+            codes
+        };
+        let codes = vreinterpretq_s8_u8(codes);
+        for digit in 0..DIGITS {
+            let x = four(&x[DIGITS * code + digit][quarter]);
+            digits[digit] = sdot(digits[digit], codes, vreinterpretq_s8_f32(x));
+        }
+    }
+    let mut unit = four(&x[DIGITS * CODES][quarter]);
+    if FLOAT4 {
+        unit = vmulq_n_f32(unit, 0.5);
+    }
+    vmulq_f32(joined::<BITS>(digits), unit)
 }
 
 /// What sums of digits stand for.
@@ -153,12 +186,12 @@ fn joined<const BITS: usize>([low, middle, high]: [int32x4_t; DIGITS]) -> float3
     vcvtq_f32_s32(vaddq_s32(low, vshlq_n_s32::<16>(high)))
 }
 
-/// The scales of a register's lanes.
+/// The scales of the four lanes from number `lane` on.
 #[inline]
 #[target_feature(enable = "neon")]
-fn scale<const CODES: usize>(format: Format, scales: &[f32], register: usize) -> float32x4_t {
-    let first = register * LANES * CODES / format.group();
-    if format.group() >= LANES * CODES {
+fn scale(scales: &[f32], lane: usize, shift: u32) -> float32x4_t {
+    let first = lane >> shift;
+    if shift >= 2 {
         return vdupq_n_f32(scales[first]);
     }
     // Two groups. What lies behind the last one is another row's.

@@ -1,4 +1,7 @@
-//! NEON: inner products and sums of plain rows, and the register tile.
+//! NEON: inner products and sums of plain rows, and the register tile. Loops count indices for the
+//! reason given in `neon`.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::neon::{
     BF16, Eight, F16, F32, floats, floats_rest, four, fused, put, put_four, put_rest, total, wide,
@@ -33,13 +36,15 @@ fn dot_of<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> f32 {
     let (fours, single) = blocks.as_chunks::<4>();
     let (x_fours, x_single) = x_blocks.as_chunks::<4>();
     let mut sums = [zero(); 4];
-    for (four, x) in fours.iter().zip(x_fours) {
-        for (sum, (block, x)) in sums.iter_mut().zip(four.iter().zip(x)) {
-            *sum = fused(*sum, wide::<T, BYTES>(block), floats(x));
+    for i in 0..fours.len().min(x_fours.len()) {
+        let (four, x) = (&fours[i], &x_fours[i]);
+        for j in 0..4 {
+            sums[j] = fused(sums[j], wide::<T, BYTES>(&four[j]), floats(&x[j]));
         }
     }
-    for (block, x) in single.iter().zip(x_single) {
-        sums[0] = fused(sums[0], wide::<T, BYTES>(block), floats(x));
+    for i in 0..single.len().min(x_single.len()) {
+        let block = wide::<T, BYTES>(&single[i]);
+        sums[0] = fused(sums[0], block, floats(&x_single[i]));
     }
     if !rest.is_empty() {
         let rest = wide_rest::<T, BYTES>(rest);
@@ -51,8 +56,8 @@ fn dot_of<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> f32 {
 #[target_feature(enable = "neon")]
 pub(super) fn dots(rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
     let bytes = rows.dtype.row_bytes(x.len());
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = dot(rows.dtype, &rows.bytes[i * rows.stride..][..bytes], x);
+    for i in 0..out.len() {
+        out[i] = dot(rows.dtype, &rows.bytes[i * rows.stride..][..bytes], x);
     }
 }
 
@@ -81,9 +86,10 @@ fn mix_of<const T: u8, const BYTES: usize>(rows: Strided<'_>, weights: &[f32], y
     let bytes = BYTES / 8 * rest.len();
     if bytes > 0 {
         let mut sum = floats_rest(rest);
-        for (i, weight) in weights.iter().enumerate() {
+        for i in 0..weights.len() {
             let row = &rows.bytes[i * rows.stride + at * BYTES..][..bytes];
-            sum = fused(sum, [vdupq_n_f32(*weight); 2], wide_rest::<T, BYTES>(row));
+            let weight: Eight = [vdupq_n_f32(weights[i]); 2];
+            sum = fused(sum, weight, wide_rest::<T, BYTES>(row));
         }
         put_rest(rest, sum);
     }
@@ -99,18 +105,19 @@ fn mix_columns<const T: u8, const BYTES: usize, const COUNT: usize>(
     y: &mut [[f32; 8]],
 ) {
     let mut sums = [zero(); COUNT];
-    for (sum, y) in sums.iter_mut().zip(&*y) {
-        *sum = floats(y);
+    for j in 0..COUNT {
+        sums[j] = floats(&y[j]);
     }
-    for (i, weight) in weights.iter().enumerate() {
+    for i in 0..weights.len() {
         let row = &rows.bytes[i * rows.stride + from..][..COUNT * BYTES];
-        let weight: Eight = [vdupq_n_f32(*weight); 2];
-        for (sum, block) in sums.iter_mut().zip(row.as_chunks::<BYTES>().0) {
-            *sum = fused(*sum, weight, wide::<T, BYTES>(block));
+        let (row, _) = row.as_chunks::<BYTES>();
+        let weight: Eight = [vdupq_n_f32(weights[i]); 2];
+        for j in 0..COUNT {
+            sums[j] = fused(sums[j], weight, wide::<T, BYTES>(&row[j]));
         }
     }
-    for (sum, y) in sums.into_iter().zip(y) {
-        put(y, sum);
+    for j in 0..COUNT {
+        put(&mut y[j], sums[j]);
     }
 }
 
@@ -123,51 +130,55 @@ pub(super) const COLUMNS: usize = 8;
 pub(super) fn tile(tile: Tile<'_>, out: &mut [f32]) {
     let mut sums = [zero(); ROWS];
     if tile.add {
-        for (row, sum) in sums.iter_mut().enumerate() {
-            *sum = floats(&out[row * tile.out_stride..].as_chunks::<8>().0[0]);
+        for row in 0..ROWS {
+            let (eight, _) = out[row * tile.out_stride..][..COLUMNS].as_chunks::<8>();
+            sums[row] = floats(&eight[0]);
         }
     }
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &tile.rows[row * tile.stride..][..tile.k]);
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for row in 0..ROWS {
+        rows[row] = &tile.rows[row * tile.stride..][..tile.k];
+    }
     let panel = &tile.panel.as_chunks::<COLUMNS>().0[..tile.k];
-    let (steps, rest) = panel.as_chunks::<4>();
-    for (number, step) in steps.iter().enumerate() {
+    let whole = tile.k / 4 * 4;
+    for i in (0..whole).step_by(4) {
         let mut x = [vdupq_n_f32(0.0); ROWS];
-        for (x, row) in x.iter_mut().zip(&rows) {
-            *x = four(&row.as_chunks::<4>().0[number]);
+        for row in 0..ROWS {
+            x[row] = four(&rows[row][i..i + 4].as_chunks::<4>().0[0]);
         }
-        lane::<0>(&mut sums, &x, &step[0]);
-        lane::<1>(&mut sums, &x, &step[1]);
-        lane::<2>(&mut sums, &x, &step[2]);
-        lane::<3>(&mut sums, &x, &step[3]);
+        let step = &panel[i..i + 4];
+        sums = lane::<0>(sums, x, &step[0]);
+        sums = lane::<1>(sums, x, &step[1]);
+        sums = lane::<2>(sums, x, &step[2]);
+        sums = lane::<3>(sums, x, &step[3]);
     }
-    for (i, column) in rest.iter().enumerate() {
+    for i in whole..tile.k {
         let mut x = [vdupq_n_f32(0.0); ROWS];
-        for (x, row) in x.iter_mut().zip(&rows) {
-            *x = vdupq_n_f32(row[4 * steps.len() + i]);
+        for row in 0..ROWS {
+            x[row] = vdupq_n_f32(rows[row][i]);
         }
-        lane::<0>(&mut sums, &x, column);
+        sums = lane::<0>(sums, x, &panel[i]);
     }
-    for (row, sum) in sums.into_iter().enumerate() {
-        put(
-            &mut out[row * tile.out_stride..].as_chunks_mut::<8>().0[0],
-            sum,
-        );
+    for row in 0..ROWS {
+        let (eight, _) = out[row * tile.out_stride..][..COLUMNS].as_chunks_mut::<8>();
+        put(&mut eight[0], sums[row]);
     }
 }
 
-/// The products of a line of the panel with lane `LANE` of each row's elements.
+/// The sums and the products of a line of the panel with lane `LANE` of each row's elements.
 #[inline]
 #[target_feature(enable = "neon")]
 fn lane<const LANE: i32>(
-    sums: &mut [Eight; ROWS],
-    x: &[float32x4_t; ROWS],
+    mut sums: [Eight; ROWS],
+    x: [float32x4_t; ROWS],
     column: &[f32; COLUMNS],
-) {
+) -> [Eight; ROWS] {
     let column = floats(column);
-    for (sum, x) in sums.iter_mut().zip(x) {
-        sum[0] = vfmaq_laneq_f32::<LANE>(sum[0], column[0], *x);
-        sum[1] = vfmaq_laneq_f32::<LANE>(sum[1], column[1], *x);
+    for row in 0..ROWS {
+        sums[row][0] = vfmaq_laneq_f32::<LANE>(sums[row][0], column[0], x[row]);
+        sums[row][1] = vfmaq_laneq_f32::<LANE>(sums[row][1], column[1], x[row]);
     }
+    sums
 }
 
 #[target_feature(enable = "neon")]
@@ -178,12 +189,14 @@ pub(super) fn turn(turn: Turn<'_>, out: &mut [u32]) {
     for first in (0..turn.columns).step_by(4) {
         for at in (0..whole).step_by(4) {
             let mut lines = [vdupq_n_f32(0.0); 4];
-            for (row, line) in lines.iter_mut().enumerate() {
-                *line = four(&rows[(first + row) * turn.stride + at..].as_chunks::<4>().0[0]);
+            for row in 0..4 {
+                let (line, _) = rows[(first + row) * turn.stride + at..][..4].as_chunks::<4>();
+                lines[row] = four(&line[0]);
             }
-            for (i, line) in four_by_four(lines).into_iter().enumerate() {
-                let out = &mut out[(at + i) * turn.columns + first..];
-                put_four(&mut out.as_chunks_mut::<4>().0[0], line);
+            let lines = four_by_four(lines);
+            for i in 0..4 {
+                let (out, _) = out[(at + i) * turn.columns + first..][..4].as_chunks_mut::<4>();
+                put_four(&mut out[0], lines[i]);
             }
         }
         for at in whole..turn.words {

@@ -2,7 +2,9 @@
 //!
 //! A register is sixteen lanes. Codes of 2 and 4 bits fill a byte in each, a step takes one of every
 //! byte, and the vector is stored in that order (see [`Order`]). Other codes are spread over the
-//! lanes, in their natural order.
+//! lanes, in their natural order. Loops count indices for the reason given in `neon`.
+
+#![allow(clippy::needless_range_loop)]
 
 use super::neon::{four, load};
 use super::neon_codes::{BYTE, FLOAT8, LOOKUP, bytes_at, codes, step, table, values};
@@ -29,9 +31,9 @@ pub(super) fn order(w: DType, _: DType) -> Order {
 pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
     let DType::Quantised(format) = w.dtype else {
         let bytes = w.dtype.row_bytes(w.k);
-        for (i, out) in out.iter_mut().enumerate() {
+        for i in 0..out.len() {
             let row = &w.data[i * bytes..(i + 1) * bytes];
-            *out = dot(w.dtype, row, &vector.x[..w.k]);
+            out[i] = dot(w.dtype, row, &vector.x[..w.k]);
         }
         return;
     };
@@ -105,8 +107,8 @@ pub(super) fn groups<'a>(
         widen(format, &w.biases[..bytes], biases);
     }
     if less != 0.0 {
-        for (bias, scale) in biases.iter_mut().zip(&*scales) {
-            *bias = scale.mul_add(less, *bias);
+        for i in 0..biases.len() {
+            biases[i] = scales[i].mul_add(less, biases[i]);
         }
     }
     Groups {
@@ -136,12 +138,16 @@ fn widen(format: Format, bytes: &[u8], out: &mut [f32]) {
         (_, Scales::BF16) => DType::BF16,
         (_, Scales::F32) => DType::F32,
         (Mode::Nvfp4, Scales::U8) => {
-            let values = out.iter_mut().zip(bytes);
-            return values.for_each(|(out, &byte)| *out = E4M3[byte as usize]);
+            for i in 0..out.len() {
+                out[i] = E4M3[bytes[i] as usize];
+            }
+            return;
         }
         (_, Scales::U8) => {
-            let values = out.iter_mut().zip(bytes);
-            return values.for_each(|(out, &byte)| *out = e8m0(byte));
+            for i in 0..out.len() {
+                out[i] = e8m0(bytes[i]);
+            }
+            return;
         }
     };
     load(plain, bytes, bytemuck::cast_slice_mut(out));
@@ -160,10 +166,10 @@ fn rows<const BITS: usize, const CODES: usize, const VALUES: u8>(
     let (x, _) = x.as_chunks::<4>();
     let (x, _) = x.as_chunks::<4>();
     let (x, _) = x.as_chunks::<CODES>();
-    for (i, out) in out.iter_mut().enumerate() {
+    for i in 0..out.len() {
         let data = &w.data[i * bytes..];
         let sum = row::<BITS, CODES, VALUES>(format, data, x, groups.scales(i));
-        *out = vaddvq_f32(sum) + groups.bias_sum(i);
+        out[i] = vaddvq_f32(sum) + groups.bias_sum(i);
     }
 }
 
@@ -181,18 +187,16 @@ fn row<const BITS: usize, const CODES: usize, const VALUES: u8>(
     // Either a group is some registers or a register is two groups.
     let registers = (format.group() / (LANES * CODES)).max(1);
     let halved = format.group() < LANES * CODES;
-    let blocks = x.chunks_exact(registers);
-    let mut at = 0;
     let mut sum = zero;
-    for (number, x) in blocks.enumerate() {
+    for number in 0..x.len() / registers {
         let mut partial = [zero; 4];
-        for x in x {
-            let packed = bytes_at(data, at);
-            at += 2 * BITS * CODES;
-            for (code, x) in x.iter().enumerate() {
+        for register in number * registers..(number + 1) * registers {
+            let packed = bytes_at(data, register * 2 * BITS * CODES);
+            let x = &x[register];
+            for code in 0..CODES {
                 let values = values::<VALUES>(step::<BITS>(packed, code), table);
-                for ((sum, value), x) in partial.iter_mut().zip(values).zip(x) {
-                    *sum = vfmaq_f32(*sum, value, four(x));
+                for i in 0..4 {
+                    partial[i] = vfmaq_f32(partial[i], values[i], four(&x[code][i]));
                 }
             }
         }
