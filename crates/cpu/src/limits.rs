@@ -130,8 +130,29 @@ fn operations(products: &Products, threads: usize) -> f64 {
     (0..PASSES).map(|_| together()).fold(0.0, f64::max)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const LOOPS: [Products; 1] = [PLAIN];
+
+#[cfg(target_arch = "aarch64")]
+const LOOPS: [Products; 3] = [
+    PLAIN,
+    Products {
+        name: "f32",
+        sets: &["neon", "neondot"],
+        available: || true,
+        // SAFETY: all these processors have NEON.
+        run: |rounds| unsafe { arm::neon(rounds) },
+        operations: ACCUMULATORS * 4 * 2,
+    },
+    Products {
+        name: "int8",
+        sets: &["neondot"],
+        available: || std::arch::is_aarch64_feature_detected!("dotprod"),
+        // SAFETY: `available` is asked before.
+        run: |rounds| unsafe { arm::int8(rounds) },
+        operations: ACCUMULATORS * 16 * 2,
+    },
+];
 
 #[cfg(target_arch = "x86_64")]
 const LOOPS: [Products; 5] = [
@@ -246,6 +267,37 @@ mod x86 {
         sums.into_iter()
             .map(|sum| _mm512_cvtsi512_si32(sum) as f32)
             .sum()
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{ACCUMULATORS, black_box};
+    use crate::simd::sdot;
+    use std::arch::aarch64::*;
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn neon(rounds: usize) -> f32 {
+        let x = vdupq_n_f32(black_box(0.999));
+        let mut sums = [vdupq_n_f32(1.0); ACCUMULATORS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = vfmaq_f32(x, *sum, x);
+            }
+        }
+        sums.into_iter().map(|sum| vaddvq_f32(sum)).sum()
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    pub(super) fn int8(rounds: usize) -> f32 {
+        let x = vdupq_n_s8(black_box(3));
+        let mut sums = [vdupq_n_s32(0); ACCUMULATORS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = sdot(*sum, x, x);
+            }
+        }
+        sums.into_iter().map(|sum| vaddvq_s32(sum) as f32).sum()
     }
 }
 

@@ -26,6 +26,16 @@ mod avx512_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
 mod integers;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_codes;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
+#[cfg(target_arch = "aarch64")]
+mod neon_products;
+#[cfg(target_arch = "aarch64")]
+mod neon_rows;
 mod operands;
 mod pairs;
 #[cfg(test)]
@@ -36,6 +46,8 @@ mod tests;
 
 use kiln_array::{DType, Kind, Scalar};
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon_dot::sdot;
 pub(crate) use operands::{Elements, Order, Strided, Tile, Turn, Vector, Weights};
 pub(crate) use pairs::{PairBlock, Pairs, Scaled};
 
@@ -100,7 +112,9 @@ static TABLES: [&Isa; 6] = [
     &avx2::TABLE,
     &scalar::TABLE,
 ];
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+static TABLES: [&Isa; 3] = [&neon_dot::TABLE, &neon::TABLE, &scalar::TABLE];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 static TABLES: [&Isa; 1] = [&scalar::TABLE];
 
 /// Whether Intel made this machine's processor.

@@ -88,6 +88,7 @@ pub(crate) struct Vector<'a> {
 pub(crate) enum Elements {
     Floats,
     /// bf16, of which vectors hold no others; two of them in each float.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Halves,
     /// What `integers` makes of them.
     Integers,

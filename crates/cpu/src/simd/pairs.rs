@@ -41,6 +41,7 @@ pub(crate) struct PairBlock<'a> {
     /// How the products count, if not as they are.
     pub(crate) groups: Option<Scaled<'a>>,
     /// Whether to add to what is there.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) add: bool,
     /// From one row of results to the next.
     pub(crate) out_stride: usize,
@@ -137,6 +138,7 @@ impl Isa {
 }
 
 /// [`Pairs::split`] for any instruction set.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[inline(always)]
 pub(super) fn split(values: &mut [f32], out: &mut [u16]) {
     for (value, out) in values.iter_mut().zip(out) {
