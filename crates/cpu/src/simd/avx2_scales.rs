@@ -2,9 +2,9 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::Weights;
 use super::avx2::{BF16, F16, F32, floats, load, put, wide};
-use kiln_array::{DType, Format, Mode, Scales, e4m3};
+use super::{E4M3, Weights};
+use kiln_array::{DType, Format, Mode, Scales};
 use std::arch::x86_64::*;
 
 /// How far ahead of what is computed codes are fetched, in bytes. The processor's own prefetching
@@ -20,16 +20,6 @@ pub(super) fn fetch_ahead(bytes: &[u8], distance: usize) {
     let line = bytes.as_ptr().wrapping_add(distance);
     _mm_prefetch::<_MM_HINT_T0>(line.cast())
 }
-
-static E4M3: [f32; 256] = {
-    let mut values = [0.0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        values[byte] = e4m3(byte as u8);
-        byte += 1;
-    }
-    values
-};
 
 /// Eight scales as f32.
 #[inline]

@@ -79,6 +79,18 @@ pub(crate) struct Isa {
     pairs: Option<Pairs>,
 }
 
+/// Every number of E4M3.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static E4M3: [f32; 256] = {
+    let mut values = [0.0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        values[byte] = kiln_array::e4m3(byte as u8);
+        byte += 1;
+    }
+    values
+};
+
 /// What [`find`] did not find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Absent {

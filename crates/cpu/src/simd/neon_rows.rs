@@ -9,8 +9,8 @@
 use super::neon::{four, load};
 use super::neon_codes::{BYTE, FLOAT8, LOOKUP, bytes_at, codes, step, table, values};
 use super::neon_products::{dot, dot_floats};
-use super::{Elements, Order, Vector, Weights};
-use kiln_array::{DType, Format, Mode, Scales, e4m3, e8m0};
+use super::{E4M3, Elements, Order, Vector, Weights};
+use kiln_array::{DType, Format, Mode, Scales, e8m0};
 use std::arch::aarch64::*;
 
 /// Elements that are computed at once.
@@ -118,16 +118,6 @@ pub(super) fn groups<'a>(
         sums,
     }
 }
-
-static E4M3: [f32; 256] = {
-    let mut values = [0.0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        values[byte] = e4m3(byte as u8);
-        byte += 1;
-    }
-    values
-};
 
 /// Scales or biases as f32.
 #[inline]
