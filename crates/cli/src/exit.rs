@@ -273,7 +273,7 @@ fn of_array(error: &kiln_array::Error) -> Code {
 fn of_cpu(error: &kiln_cpu::Error) -> Code {
     use kiln_cpu::Error as E;
     match error {
-        E::UnknownIsa { .. } | E::MissingIsa { .. } => Code::Usage,
+        E::UnknownIsa { .. } | E::MissingIsa { .. } | E::NoFast { .. } => Code::Usage,
         E::Threads { .. } => Code::Limits,
         _ => Code::Internal,
     }

@@ -1,10 +1,11 @@
 //! Where a model runs, and how much memory that took.
 
 use crate::devices::{self, Entry};
+use crate::exit::{Code, Refused};
 use crate::gpu;
 use crate::timed::{Clock, Timed};
 use crate::trace;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kiln::{CpuOptions, Device};
 use kiln_array::{Backend, Observer, Options, Recorder, Run};
 use kiln_conformance::Verified;
@@ -21,6 +22,27 @@ pub(crate) struct Machine {
 
     #[command(flatten)]
     threads: Threads,
+
+    /// What may be rounded: exact, nothing but sums; fast, prompts of the cpu that meet 2 to 8 bit weights
+    /// in groups of 64 or 128, to bytes
+    #[arg(long, value_enum, value_name = "PRECISION", default_value = "exact")]
+    precision: Precision,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+enum Precision {
+    #[default]
+    Exact,
+    Fast,
+}
+
+impl From<Precision> for kiln_cpu::Precision {
+    fn from(precision: Precision) -> kiln_cpu::Precision {
+        match precision {
+            Precision::Exact => kiln_cpu::Precision::Exact,
+            Precision::Fast => kiln_cpu::Precision::Fast,
+        }
+    }
 }
 
 /// How to use the processor.
@@ -77,16 +99,35 @@ pub(crate) struct Opened {
 }
 
 impl Threads {
-    /// Starts the processor's backend.
+    /// Starts the processor's backend, which computes exactly.
     pub(crate) fn start(&self) -> anyhow::Result<Cpu> {
+        self.start_with(Precision::Exact)
+    }
+
+    fn start_with(&self, precision: Precision) -> anyhow::Result<Cpu> {
         Ok(Cpu::new(CpuOptions {
             threads: self.threads.map(usize::from),
+            precision: precision.into(),
             ..CpuOptions::default()
         })?)
     }
 }
 
 impl Machine {
+    /// Whether more may be rounded than sums.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.precision == Precision::Fast
+    }
+
+    /// An error for fast results where exact ones are compared with others.
+    pub(crate) fn refuse_fast(&self, who: &str) -> anyhow::Result<()> {
+        let message = || format!("{who} compares exact results: leave --precision fast out");
+        match self.is_fast() {
+            true => Err(Refused::new(Code::Usage, message()).into()),
+            false => Ok(()),
+        }
+    }
+
     /// Starts the backend and makes a device of it.
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         self.open_recorded(None)
@@ -104,13 +145,21 @@ impl Machine {
     pub(crate) fn open_recorded(&self, recorder: Option<Recorder>) -> anyhow::Result<Opened> {
         let (backend, name, threads, about): (Box<dyn Backend>, _, _, _) = match &self.device {
             Place::Cpu => {
-                let cpu = self.threads.start()?;
+                let cpu = self.threads.start_with(self.precision)?;
                 let threads = cpu.threads();
                 if let Some(recorder) = recorders(recorder, Some(threads))? {
                     cpu.record(recorder);
                 }
                 let about = devices::processor(&cpu);
-                (Box::new(cpu), "CPU".into(), Some(threads), about)
+                let name = match self.precision {
+                    Precision::Exact => "CPU",
+                    Precision::Fast => "CPU fast",
+                };
+                (Box::new(cpu), name.into(), Some(threads), about)
+            }
+            Place::Gpu(_) if self.is_fast() => {
+                let message = "--precision fast is for the cpu: GPUs compute exactly";
+                return Err(Refused::new(Code::Usage, message).into());
             }
             Place::Gpu(which) => {
                 let (gpu, driver, about) = gpu::start(which, recorders(recorder, None)?)?;
@@ -118,6 +167,7 @@ impl Machine {
             }
         };
         let backend: Box<dyn Backend> = if asked("KILN_VERIFY") {
+            self.refuse_fast("KILN_VERIFY")?;
             Box::new(Verified::new(backend, Box::new(self.reference()?)))
         } else {
             backend

@@ -38,6 +38,7 @@ pub(crate) struct Selftest {
 }
 
 pub(crate) fn selftest(task: &Selftest) -> Result<Code> {
+    task.machine.refuse_fast("kiln selftest")?;
     let Opened { device, about, .. } = task.machine.open()?;
     let reference = Device::new(Threads::default().start()?);
     output::say(format_args!("testing {device} against {reference}"));

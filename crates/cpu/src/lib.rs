@@ -47,8 +47,22 @@ pub struct Options<'a> {
     /// The instruction set's name, see [`instruction_sets`]; by default what the environment
     /// variable `KILN_ISA` names, or the best one of this machine.
     pub isa: Option<&'a str>,
+    /// What may be rounded on the way to a result.
+    pub precision: Precision,
     /// Fills fresh memory with NaN and watches the bytes behind it. For tests; slow.
     pub poison: bool,
+}
+
+/// What may be rounded on the way to a result, besides sums.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Precision {
+    /// Nothing.
+    #[default]
+    Exact,
+    /// The vectors that quantised weights meet where there are many of them (a prompt): to multiples
+    /// of a 127th of the largest element of each group. For affine formats in groups of 64 or 128; all
+    /// else is exact. Needs an instruction set with products of bytes.
+    Fast,
 }
 
 /// Why the backend cannot be set up.
@@ -71,6 +85,17 @@ pub enum Error {
         /// What this machine can run.
         available: Vec<&'static str>,
     },
+    /// These instructions have nothing for [`Precision::Fast`].
+    #[error(
+        "precision fast needs products of bytes, which {isa} has not{}",
+        list(others)
+    )]
+    NoFast {
+        /// The instruction set.
+        isa: &'static str,
+        /// What this machine can run that has them.
+        others: Vec<&'static str>,
+    },
     /// Threads could not be started.
     #[error("{threads} threads could not be started: {reason}")]
     Threads {
@@ -79,6 +104,13 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("; {} has", names.join(", ")),
+    }
 }
 
 impl From<Error> for kiln_array::Error {
@@ -108,6 +140,7 @@ pub struct Cpu {
 /// What the backend and its programs have in common.
 pub(crate) struct Shared {
     isa: &'static simd::Isa,
+    precision: Precision,
     team: team::Team,
     pool: Arc<memory::Pool>,
     /// Held while a program runs or a buffer is read: kernels write what others may see.
@@ -137,6 +170,14 @@ impl Cpu {
                 },
             }
         })?;
+        let precision = options.precision;
+        if precision == Precision::Fast && isa.quads().is_none() {
+            let others = simd::Isa::all().filter(|isa| isa.quads().is_some());
+            return Err(Error::NoFast {
+                isa: isa.name(),
+                others: others.map(|isa| isa.name()).collect(),
+            });
+        }
         let threads = options
             .threads
             .unwrap_or_else(cores::default_threads)
@@ -149,6 +190,7 @@ impl Cpu {
         Ok(Cpu {
             shared: Arc::new(Shared {
                 isa,
+                precision,
                 team,
                 pool,
                 turn: Mutex::new(()),
@@ -166,6 +208,11 @@ impl Cpu {
     /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.shared.team.threads()
+    }
+
+    /// What may be rounded.
+    pub fn precision(&self) -> Precision {
+        self.shared.precision
     }
 
     /// The instruction set's name.
@@ -203,7 +250,15 @@ impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threads = self.team.threads();
         let plural = if threads == 1 { "" } else { "s" };
-        write!(f, "cpu ({}, {threads} thread{plural})", self.isa.name())
+        let precision = match self.precision {
+            Precision::Exact => "",
+            Precision::Fast => ", precision fast",
+        };
+        write!(
+            f,
+            "cpu ({}, {threads} thread{plural}{precision})",
+            self.isa.name()
+        )
     }
 }
 

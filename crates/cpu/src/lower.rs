@@ -1,5 +1,6 @@
 //! From the steps of a plan to kernels.
 
+use crate::Precision;
 use crate::kernels::Kernel;
 use crate::kernels::argmax::ArgMax;
 use crate::kernels::attention::Attention;
@@ -30,7 +31,7 @@ pub(crate) struct Lowered {
 }
 
 /// Lowers every step. `None` where a step has no kernel, which `supports` has said.
-pub(crate) fn lower(isa: &'static Isa, plan: &Plan) -> Option<Lowered> {
+pub(crate) fn lower(isa: &'static Isa, precision: Precision, plan: &Plan) -> Option<Lowered> {
     let scratch = plan.slots.len() as u32;
     let mut lowered = Lowered {
         kernels: Vec::new(),
@@ -43,7 +44,8 @@ pub(crate) fn lower(isa: &'static Isa, plan: &Plan) -> Option<Lowered> {
     for (number, step) in plan.steps.iter().enumerate() {
         if let Op::Matmul { epilogue } = &step.op {
             let place = (scratch, by_blocks(plan, step));
-            let matmul = matmul::lower(isa, epilogue.as_ref(), &step.inputs, &step.output, place);
+            let how = (isa, precision);
+            let matmul = matmul::lower(how, epilogue.as_ref(), &step.inputs, &step.output, place);
             // Matmuls of one x share its prepared form.
             if prepared != Some(matmul.prepared) {
                 lowered.kernels.push(matmul.prepare);

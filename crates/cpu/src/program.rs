@@ -26,7 +26,7 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Lowers `plan` and takes memory for its temporaries.
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
-        let mut lowered = lower(shared.isa, plan)
+        let mut lowered = lower(shared.isa, shared.precision, plan)
             .ok_or_else(|| shared.failed("a step without a kernel: `supports` was not asked"))?;
         let record = |recorder| Recording::new(plan, recorder, shared.team.threads());
         let recording = shared.recorder.get().map(record);

@@ -28,7 +28,7 @@
 
 pub use kiln_array::{Array, DType, Device, Element, Format, Shape, Stats, eval};
 pub use kiln_convert as convert;
-pub use kiln_cpu::{Options as CpuOptions, device as cpu};
+pub use kiln_cpu::{Options as CpuOptions, Precision, device as cpu};
 pub use kiln_formats as formats;
 #[cfg(feature = "hub")]
 pub use kiln_hub as hub;

@@ -11,7 +11,7 @@ const HEAD: [&str; 7] = [
 ];
 
 /// The widths of the columns; the first and `test` are wide because names are.
-const WIDTHS: [usize; 7] = [27, 10, 10, 7, 7, 16, 20];
+const WIDTHS: [usize; 7] = [27, 10, 10, 8, 7, 16, 20];
 
 fn line(cells: [&str; 7]) -> String {
     let mut line = String::new();

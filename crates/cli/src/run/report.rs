@@ -35,6 +35,9 @@ pub(super) fn report(
 ) -> anyhow::Result<()> {
     if !task.quiet {
         statistics(generation, outcome);
+        if task.machine.is_fast() {
+            output::say("precision: fast");
+        }
     }
     if task.verbose {
         output::say(format_args!(

@@ -4,9 +4,9 @@
 //! An infinite weight that meets a float of several parts gives NaN, because some of these are 0.
 
 use super::gemm::{Block, DEPTH, Products};
+use super::gemm_scales as groups;
 use crate::simd::{Isa, PairBlock, Pairs, Scaled, Turn, Weights};
 use kiln_array::{DType, Format};
-use std::ops::Range;
 
 /// As in `gemm_floats`.
 const GAP: usize = 16;
@@ -71,12 +71,13 @@ impl Halves {
     /// Floats of the planes of some panels.
     fn sizes(&self, panels: usize) -> [usize; 4] {
         let columns = self.tile().1;
-        let groups = self.format.map_or(0, |format| DEPTH / format.group());
+        let plane = |format| groups::plane(format, panels * columns);
+        let plane = self.format.map_or(0, plane);
         [
             columns * (DEPTH / 2 + GAP),
             panels * columns * DEPTH / 2,
-            panels * columns * groups,
-            panels * columns * groups,
+            plane,
+            plane,
         ]
     }
 
@@ -96,11 +97,6 @@ impl Halves {
     /// Where the rows' sums over groups begin in a stored tile.
     fn sums(&self) -> usize {
         self.tile().0 * self.terms * self.term() / 2
-    }
-
-    /// The groups of some inputs.
-    fn inside(format: Format, start: usize, depth: usize) -> Range<usize> {
-        start / format.group()..(start + depth) / format.group()
     }
 }
 
@@ -128,11 +124,8 @@ impl Products for Halves {
                 self.isa.widen(dtype, &x[bytes], &mut wide[..depth]);
             }
             if let Some(format) = self.format {
-                let groups = Halves::inside(format, start, depth);
-                let sums = &mut sums[row * self.groups()..][groups];
-                for (sum, group) in sums.iter_mut().zip(wide.chunks(format.group())) {
-                    *sum = self.isa.sum(group);
-                }
+                let sums = &mut sums[row * self.groups()..(row + 1) * self.groups()];
+                groups::sums(self.isa, format, start, &wide[..depth], sums);
             }
             let at = (rows * start + row * padded) * self.terms;
             for term in halves[at..at + self.terms * padded].chunks_exact_mut(padded) {
@@ -163,19 +156,9 @@ impl Products for Halves {
                 let bits = format.bits();
                 let bytes = block.start * bits / 8..(block.start + block.depth) * bits / 8;
                 self.pairs.codes(bits, &row.data[bytes], out);
-                let groups = Halves::inside(format, block.start, block.depth);
-                let planes = [(row.scales, room.scales), (row.biases, room.biases)];
-                for (plane, out) in planes {
-                    let bytes =
-                        groups.start * format.scale_bytes()..groups.end * format.scale_bytes();
-                    let mut wide = [0.0; DEPTH / PIECE];
-                    let wide = &mut wide[..groups.len()];
-                    self.isa.widen(format.dequantised(), &plane[bytes], wide);
-                    let out = out[panel * columns + column..].iter_mut();
-                    for (out, value) in out.step_by(block.panels * columns).zip(wide) {
-                        *out = *value;
-                    }
-                }
+                let place = (panel * columns + column, block.panels * columns);
+                let planes = [room.scales, room.biases];
+                groups::widen(self.isa, format, block, row, place, planes);
             }
             (None, DType::BF16) => {
                 let bytes = &row.data[2 * block.start..2 * (block.start + block.depth)];
@@ -214,6 +197,7 @@ impl Products for Halves {
             scales,
             biases,
             sums: &x[self.sums() + block.start / format.group()..],
+            units: None,
             tile: self.stored(),
             stride: self.groups(),
         });

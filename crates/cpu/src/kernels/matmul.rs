@@ -2,11 +2,13 @@
 //! the products.
 
 use super::gemm::{Gemm, Pack, Products};
+use super::gemm_bytes::Bytes;
 use super::gemm_floats::Floats;
 use super::gemm_pairs::Halves;
 use super::map::Interpreter;
 use super::matvec::{Arrange, Matvec};
 use super::{Kernel, Table};
+use crate::Precision;
 use crate::memory::{Memory, Rows};
 use crate::simd::{Isa, Weights};
 use kiln_array::{DType, Expr, Operand};
@@ -67,6 +69,8 @@ enum Way {
     Floats,
     /// One after the other, as `Halves` wants them, with sums over groups of this size.
     Halves(Option<usize>),
+    /// One after the other, as `Bytes` wants them, in groups of this size.
+    Bytes(Option<usize>),
 }
 
 /// A matmul as kernels: the vectors' preparation, which may be shared, and the products.
@@ -84,7 +88,7 @@ pub(crate) struct Lowered {
 /// Lowers a matmul of `inputs` (x, weights, and the epilogue's other operands) to `output`, with
 /// vectors prepared in slot `scratch`; `by_blocks` where the weights' rows are those of their slot.
 pub(crate) fn lower(
-    isa: &'static Isa,
+    (isa, precision): (&'static Isa, Precision),
     epilogue: Option<&Expr>,
     inputs: &[Operand],
     output: &Operand,
@@ -106,6 +110,10 @@ pub(crate) fn lower(
     };
     if sizes.t > few(w.dtype) {
         let parts = (input, sizes, weights, finish, scratch);
+        let fast = (precision == Precision::Fast).then(|| Bytes::new(isa, sizes.k, w.dtype));
+        if let Some(bytes) = fast.flatten() {
+            return many(prepared(Way::Bytes(group)), bytes, parts);
+        }
         return match Halves::new(isa, sizes.k, x.dtype, w.dtype) {
             Some(halves) => many(prepared(Way::Halves(group)), halves, parts),
             None => many(prepared(Way::Floats), Floats { isa, k: sizes.k }, parts),

@@ -1,4 +1,4 @@
-//! The table for AMX with bf16: its register tile of bf16. The rest is that of AVX-512 with
+//! The table for AMX: its register tiles of bf16 and of bytes. The rest is that of AVX-512 with
 //! VNNI, which is faster here than its bf16.
 //!
 //! A matrix register holds 16 rows of 64 bytes; four of them take sums of 32 × 32 products, two the
@@ -8,15 +8,21 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Isa;
-use super::avx512_pairs::{Sums, codes, finish, split};
+use super::avx512_pairs::{codes, split};
+use super::avx512_scaled::{COLUMNS, Sums, finish};
 use super::pairs::{PairBlock, Pairs};
-use super::{avx512_bf16, avx512_vnni};
+use super::quads::Quads;
+use super::{avx512_bf16, avx512_quads, avx512_vnni};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
 const ROWS: usize = 32;
-const COLUMNS: usize = 32;
+
+/// What a processor says of its matrix registers: products of bf16, of bytes, the registers.
+const BF16: u32 = 1 << 22;
+const BYTES: u32 = 1 << 25;
+const TILES: u32 = 1 << 24;
 
 pub(super) static TABLE: Isa = Isa {
     name: "amx",
@@ -28,6 +34,13 @@ pub(super) static TABLE: Isa = Isa {
         split,
         multiply,
     }),
+    quads: Some(Quads {
+        tile: (ROWS, COLUMNS),
+        available: || described(BF16 | BYTES | TILES),
+        codes: avx512_quads::codes,
+        whole: avx512_quads::whole,
+        multiply: multiply_bytes,
+    }),
     preferred: || true,
     ..avx512_vnni::TABLE
 };
@@ -36,16 +49,14 @@ pub(super) static TABLE: Isa = Isa {
 fn available() -> bool {
     static GRANTED: OnceLock<bool> = OnceLock::new();
     *GRANTED.get_or_init(|| {
-        avx512_bf16::available() && avx512_vnni::available() && described() && granted()
+        avx512_bf16::available() && avx512_vnni::available() && described(BF16 | TILES) && granted()
     })
 }
 
-/// Whether the processor describes itself as having matrix registers and products of bf16.
-fn described() -> bool {
-    const BF16: u32 = 1 << 22;
-    const TILES: u32 = 1 << 24;
+/// Whether the processor says that it has all of these.
+fn described(parts: u32) -> bool {
     let highest = __cpuid(0).eax;
-    highest >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES
+    highest >= 7 && __cpuid_count(7, 0).edx & parts == parts
 }
 
 #[cfg(target_os = "linux")]
@@ -96,6 +107,18 @@ struct Block([Sums; ROWS]);
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
 fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
+    all::<false>(block, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn multiply_bytes(block: PairBlock<'_>, out: &mut [f32]) {
+    all::<true>(block, out);
+}
+
+/// The products of all tiles and panels, of bf16 or of bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+fn all<const BYTES: bool>(block: PairBlock<'_>, out: &mut [f32]) {
     // SAFETY: the process may use matrix registers, or there would be no table; 64 bytes are read.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly)) };
     // What has just been stored from matrix registers can be loaded only much later: sums are
@@ -107,7 +130,7 @@ fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
         for panel in 0..block.panels {
             for part in 0..block.parts().1 {
                 let place = [tile, panel, part];
-                accumulate(block, place, &mut sums[odd]);
+                accumulate::<BYTES>(block, place, &mut sums[odd]);
                 odd = 1 - odd;
                 if let Some(place) = begun.replace(place) {
                     finish(block, place, &sums[odd].0, out);
@@ -125,7 +148,11 @@ fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
 /// The products of a tile, a panel and a part.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
-fn accumulate(block: PairBlock<'_>, [tile, panel, part]: [usize; 3], sums: &mut Block) {
+fn accumulate<const BYTES: bool>(
+    block: PairBlock<'_>,
+    [tile, panel, part]: [usize; 3],
+    sums: &mut Block,
+) {
     let count = block.parts().0;
     let from = tile * block.tile + 2 * part * count;
     let reach = (block.terms - 1) * block.term + (ROWS - 1) * block.stride + 2 * count;
@@ -151,14 +178,22 @@ fn accumulate(block: PairBlock<'_>, [tile, panel, part]: [usize; 3], sums: &mut 
             "tileloadd tmm4, [{low} + {stride}*1]",
             "tileloadd tmm6, [{pairs} + {line}*1]",
             "tileloadd tmm7, [{pairs} + {line}*1 + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm5, [{high} + {stride}*1]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
             "add {low}, 64",
             "add {high}, 64",
             "add {pairs}, 2048",
+            // One statement for both kinds, so that their loads are written once.
+            ".if {bytes}",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tdpbsud tmm1, tmm4, tmm7",
+            "tdpbsud tmm2, tmm5, tmm6",
+            "tdpbsud tmm3, tmm5, tmm7",
+            ".else",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
+            ".endif",
             "dec {left}",
             "jnz 3b",
             "add {x}, {term}",
@@ -175,6 +210,7 @@ fn accumulate(block: PairBlock<'_>, [tile, panel, part]: [usize; 3], sums: &mut 
             panel = in(reg) panel.as_ptr(),
             steps = in(reg) count / 16,
             line = in(reg) 4 * COLUMNS,
+            bytes = const BYTES as usize,
             sums = in(reg) sums.0.as_mut_ptr(),
             low = out(reg) _,
             high = out(reg) _,

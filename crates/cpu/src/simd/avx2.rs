@@ -38,6 +38,7 @@ pub(super) const TABLE: Isa = Isa {
     tile_columns: COLUMNS,
     turn,
     pairs: None,
+    quads: None,
 };
 
 pub(super) fn available() -> bool {

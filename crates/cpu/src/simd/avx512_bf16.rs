@@ -9,7 +9,7 @@
 
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
 use super::avx512::{self, bias_sums, codes, first_floats, floats_at, totals, values};
-use super::{Elements, Isa, Order, Vector, Weights, avx512_pairs};
+use super::{Elements, Isa, Order, Vector, Weights, avx512_pairs, avx512_quads};
 use kiln_array::{DType, Format, Mode};
 use std::arch::x86_64::*;
 
@@ -21,6 +21,7 @@ pub(super) const TABLE: Isa = Isa {
     order,
     matvec,
     pairs: Some(avx512_pairs::PAIRS),
+    quads: Some(avx512_quads::QUADS),
     ..avx512::TABLE
 };
 

@@ -3,12 +3,11 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx512::{floats, floats_at};
+use super::avx512_scaled::{COLUMNS, Sums, finish, put};
 use super::pairs::{self, PairBlock, Pairs};
 use std::arch::x86_64::*;
 
 const ROWS: usize = 8;
-const COLUMNS: usize = 32;
 
 pub(super) const PAIRS: Pairs = Pairs {
     tile: (ROWS, COLUMNS),
@@ -34,15 +33,26 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c,bmi2")]
 pub(super) fn codes(bits: usize, bytes: &[u8], out: &mut [u16]) {
     if bits == 4 {
-        return nibbles(bytes, out);
+        return looked_up(bytes, out);
     }
-    deposited(bits, bytes, out);
+    converted(bits, bytes, out);
 }
 
-/// Codes of four bits as bytes by shifting copies of them apart, then by a table.
+/// Sixteen bytes of codes of four bits as 32 bytes, by shifting copies of them apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn nibbles(packed: &[u8; 16]) -> __m256i {
+    // SAFETY: sixteen bytes.
+    let packed = unsafe { _mm_loadu_si128(packed.as_ptr().cast()) };
+    let wide = _mm256_cvtepu8_epi16(packed);
+    let apart = _mm256_or_si256(wide, _mm256_slli_epi16::<4>(wide));
+    _mm256_and_si256(apart, _mm256_set1_epi8(15))
+}
+
+/// Codes of four bits as bytes, then by a table.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c,bmi2")]
-fn nibbles(bytes: &[u8], out: &mut [u16]) {
+fn looked_up(bytes: &[u8], out: &mut [u16]) {
     let values: [u16; 32] =
         std::array::from_fn(|i| ((i % 16) as f32).to_bits().wrapping_shr(16) as u16);
     // SAFETY: 64 bytes.
@@ -50,29 +60,32 @@ fn nibbles(bytes: &[u8], out: &mut [u16]) {
     let (blocks, _) = bytes.as_chunks::<16>();
     let (out, _) = out.as_chunks_mut::<32>();
     for i in 0..out.len().min(blocks.len()) {
-        // SAFETY: sixteen bytes.
-        let packed = unsafe { _mm_loadu_si128(blocks[i].as_ptr().cast()) };
-        let wide = _mm256_cvtepu8_epi16(packed);
-        let apart = _mm256_or_si256(wide, _mm256_slli_epi16::<4>(wide));
-        let apart = _mm256_and_si256(apart, _mm256_set1_epi8(15));
+        let apart = nibbles(&blocks[i]);
         let halves = _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(apart), table);
         // SAFETY: room for 32 halves.
         unsafe { _mm512_storeu_si512(out[i].as_mut_ptr().cast(), halves) };
     }
 }
 
-/// Codes as bytes by a bit deposit, then as floats, which are cut to bf16.
+/// The codes of block `block` of 32, as eights of bytes, by a bit deposit.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c,bmi2")]
+pub(super) fn deposits(bits: usize, bytes: &[u8], block: usize) -> [u64; 4] {
+    let mask = u64::from_le_bytes([((1u32 << bits) - 1) as u8; 8]);
+    let mut eights = [0; 4];
+    for i in 0..4 {
+        eights[i] = _pdep_u64(word(bytes, (4 * block + i) * bits), mask);
+    }
+    eights
+}
+
+/// Codes as bytes, then as floats, which are cut to bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c,bmi2")]
-fn deposited(bits: usize, bytes: &[u8], out: &mut [u16]) {
-    let mask = u64::from_le_bytes([((1u32 << bits) - 1) as u8; 8]);
+fn converted(bits: usize, bytes: &[u8], out: &mut [u16]) {
     let (out, _) = out.as_chunks_mut::<32>();
     for i in 0..out.len() {
-        let at = 4 * bits * i;
-        let mut eights = [0; 4];
-        for j in 0..4 {
-            eights[j] = _pdep_u64(word(bytes, at + j * bits), mask) as i64;
-        }
+        let eights = deposits(bits, bytes, i).map(|eight| eight as i64);
         let low = _mm512_cvtepu8_epi32(_mm_set_epi64x(eights[1], eights[0]));
         let high = _mm512_cvtepu8_epi32(_mm_set_epi64x(eights[3], eights[2]));
         let halves = _mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
@@ -108,7 +121,7 @@ fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
                     let pairs = panel * block.panel_stride + number * part * COLUMNS;
                     accumulate(block, x, pairs, part, &mut sums);
                 }
-                let mut stored = [[[0.0; 16]; 2]; ROWS];
+                let mut stored: [Sums; ROWS] = [[[0.0; 16]; 2]; ROWS];
                 for row in 0..ROWS {
                     put(&mut stored[row][0], sums[row][0]);
                     put(&mut stored[row][1], sums[row][1]);
@@ -149,64 +162,4 @@ fn accumulate(
             sums[row][1] = products(sums[row][1], x, high);
         }
     }
-}
-
-/// The sums of a row of a tile and a panel.
-pub(super) type Sums = [[f32; 16]; 2];
-
-/// Scales the sums of a tile, a panel and a part, and stores them or adds them to what is there.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
-pub(super) fn finish(
-    block: PairBlock<'_>,
-    [tile, panel, part]: [usize; 3],
-    sums: &[Sums],
-    out: &mut [f32],
-) {
-    let stride = block.out_stride;
-    let out = &mut out[tile * sums.len() * stride + panel * COLUMNS..];
-    let add = block.add || part > 0;
-    let Some(groups) = block.groups else {
-        for row in 0..sums.len() {
-            let (out, _) = out[row * stride..][..COLUMNS].as_chunks_mut::<16>();
-            for half in 0..2 {
-                let value = _mm512_add_ps(before(add, &out[half]), floats(&sums[row][half]));
-                put(&mut out[half], value);
-            }
-        }
-        return;
-    };
-    let at = (part * block.panels + panel) * COLUMNS;
-    let (mut scales, mut biases) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
-    for half in 0..2 {
-        scales[half] = floats_at(groups.scales, at + 16 * half);
-        biases[half] = floats_at(groups.biases, at + 16 * half);
-    }
-    let given = &groups.sums[tile * groups.tile + part..];
-    for row in 0..sums.len() {
-        let (out, _) = out[row * stride..][..COLUMNS].as_chunks_mut::<16>();
-        let given = _mm512_set1_ps(given[row * groups.stride]);
-        for half in 0..2 {
-            let value = before(add, &out[half]);
-            let value = _mm512_fmadd_ps(scales[half], floats(&sums[row][half]), value);
-            put(&mut out[half], _mm512_fmadd_ps(biases[half], given, value));
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
-fn before(add: bool, out: &[f32; 16]) -> __m512 {
-    if add {
-        floats(out)
-    } else {
-        _mm512_setzero_ps()
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
-fn put(out: &mut [f32; 16], values: __m512) {
-    // SAFETY: room for sixteen floats.
-    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
 }

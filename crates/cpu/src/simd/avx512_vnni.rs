@@ -6,6 +6,7 @@
 
 use super::avx2_scales::{AHEAD, fetch_ahead};
 use super::avx512::{self, codes, first_floats, floats, totals};
+use super::avx512_quads;
 use super::avx512_rows::wide;
 use super::integers::{self, DIGITS};
 use super::{Elements, Isa, Order, Vector, Weights};
@@ -19,6 +20,7 @@ pub(super) const TABLE: Isa = Isa {
     order,
     integers: store,
     matvec,
+    quads: Some(avx512_quads::QUADS),
     ..avx512::TABLE
 };
 

@@ -20,7 +20,11 @@ mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 mod avx512_pairs;
 #[cfg(target_arch = "x86_64")]
+mod avx512_quads;
+#[cfg(target_arch = "x86_64")]
 mod avx512_rows;
+#[cfg(target_arch = "x86_64")]
+mod avx512_scaled;
 #[cfg(target_arch = "x86_64")]
 mod avx512_tile;
 #[cfg(target_arch = "x86_64")]
@@ -40,6 +44,9 @@ mod operands;
 mod pairs;
 #[cfg(test)]
 mod pairs_tests;
+mod quads;
+#[cfg(test)]
+mod quads_tests;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -50,6 +57,7 @@ use kiln_array::{DType, Kind, Scalar};
 pub(crate) use neon_dot::sdot;
 pub(crate) use operands::{Elements, Order, Strided, Tile, Turn, Vector, Weights};
 pub(crate) use pairs::{PairBlock, Pairs, Scaled};
+pub(crate) use quads::Quads;
 
 /// A table of slice functions for one instruction set. Only [`Isa::all`] gives references to
 /// tables, and only to those this machine can run, so holding one proves that calling is safe.
@@ -77,6 +85,7 @@ pub(crate) struct Isa {
     tile_columns: usize,
     turn: unsafe fn(Turn<'_>, &mut [u32]),
     pairs: Option<Pairs>,
+    quads: Option<Quads>,
 }
 
 /// Every number of E4M3.

@@ -36,6 +36,7 @@ pub(super) const TABLE: Isa = Isa {
     tile_columns: COLUMNS,
     turn,
     pairs: None,
+    quads: None,
 };
 
 /// Elements lie in memory with their lowest byte first, and so must registers.

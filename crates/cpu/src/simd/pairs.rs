@@ -58,7 +58,9 @@ pub(crate) struct Scaled<'a> {
     pub(crate) biases: &'a [f32],
     /// These sums, of each row.
     pub(crate) sums: &'a [f32],
-    /// From one tile's sums to the next's, from one row's to the next's.
+    /// Of rows of bytes: what these are multiples of, in each group of each row.
+    pub(crate) units: Option<&'a [f32]>,
+    /// From one tile's sums (and units) to the next's, from one row's to the next's.
     pub(crate) tile: usize,
     pub(crate) stride: usize,
 }
@@ -70,7 +72,7 @@ impl PairBlock<'_> {
         (part, self.pairs / part.max(1))
     }
 
-    fn fits(&self, (rows, columns): (usize, usize), out: usize) -> bool {
+    pub(super) fn fits(&self, (rows, columns): (usize, usize), out: usize) -> bool {
         let (part, parts) = self.parts();
         let row = (self.terms - 1) * self.term + 2 * self.pairs;
         let last = |tile, stride| (self.tiles - 1) * tile + (rows - 1) * stride;
@@ -79,6 +81,9 @@ impl PairBlock<'_> {
             groups.scales.len() >= parts * width
                 && groups.biases.len() >= parts * width
                 && groups.sums.len() >= last(groups.tile, groups.stride) + parts
+                && groups
+                    .units
+                    .is_none_or(|units| units.len() >= groups.sums.len())
         });
         let panels = (self.panels - 1) * self.panel_stride + self.pairs * columns;
         self.pairs.is_multiple_of(16)

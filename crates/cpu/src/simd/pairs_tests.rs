@@ -10,7 +10,7 @@ fn wide(bf16: u16) -> f64 {
 }
 
 /// Code number `i` of codes of `bits` bits.
-fn code(bits: usize, bytes: &[u8], i: usize) -> u32 {
+pub(super) fn code(bits: usize, bytes: &[u8], i: usize) -> u32 {
     (0..bits).fold(0, |code, bit| {
         let at = i * bits + bit;
         code | u32::from(bytes[at / 8] >> (at % 8) & 1) << bit
@@ -109,6 +109,7 @@ proptest! {
                     scales: &scales,
                     biases: &biases,
                     sums: &sums,
+                    units: None,
                     tile: rows * (parts + gap) + gap,
                     stride: parts + gap,
                 }),

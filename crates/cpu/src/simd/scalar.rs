@@ -26,6 +26,7 @@ pub(super) static TABLE: Isa = Isa {
     tile_columns: 8,
     turn,
     pairs: None,
+    quads: None,
 };
 
 /// Partial sums that reductions keep, so that loops over them vectorise.
