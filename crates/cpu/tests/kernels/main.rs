@@ -17,6 +17,7 @@ fn on(isa: &str, threads: usize) -> Device {
         isa: Some(isa),
         threads: Some(threads),
         poison: true,
+        ..Options::default()
     })
     .unwrap()
 }

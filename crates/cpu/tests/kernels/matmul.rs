@@ -2,7 +2,7 @@
 
 use crate::{close, everywhere, noise, random, weights};
 use kiln_array::{Array, DType, Device, Format, Result};
-use kiln_cpu::{Options, instruction_sets};
+use kiln_cpu::{Error, Options, Precision, instruction_sets};
 
 fn product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
     let dot = |x: &[f32], w: &[f32]| -> f64 {
@@ -144,6 +144,7 @@ fn an_epilogue_gives_the_bits_of_separate_steps() {
                     isa: Some(isa),
                     threads: Some(2),
                     poison: true,
+                    ..Options::default()
                 });
                 let options = kiln_array::Options {
                     fuse,
@@ -183,4 +184,78 @@ fn vectors_changed_in_place_are_prepared_anew() {
             assert!(first.iter().all(|v| *v != 0.0) && rest.iter().all(|v| *v == 0.0));
         }
     }
+}
+
+/// `x · wᵀ` on an instruction set, if it has this precision.
+fn with_precision(
+    isa: &str,
+    precision: Precision,
+    product: impl Fn(&Device) -> Result<Array>,
+) -> Option<Vec<f32>> {
+    let device = |threads| {
+        kiln_cpu::device(Options {
+            isa: Some(isa),
+            threads: Some(threads),
+            precision,
+            poison: true,
+            ..Options::default()
+        })
+    };
+    let run = |device: &Device| product(device).unwrap().to_vec::<f32>().unwrap();
+    let one = match device(1) {
+        Ok(device) => run(&device),
+        Err(Error::NoFast { .. }) => return None,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(run(&device(3).unwrap()), one, "{isa}: threads");
+    Some(one)
+}
+
+#[test]
+fn fast_prompts_are_near_the_exact_ones_and_all_else_is_exact() {
+    let mut found = 0;
+    for (bits, group, k) in [(4, 64, 640), (8, 128, 384), (3, 64, 192), (4, 32, 640)] {
+        let format = Format::affine(bits, group, DType::F32).unwrap();
+        let (parts, _) = weights(format, &[70, 7], k, bits as u64);
+        for t in [1, 8, 45] {
+            let x = noise(9, t * k);
+            for isa in instruction_sets() {
+                let product = |device: &Device| {
+                    let dtype = DType::Quantised(format);
+                    let w = Array::from_parts(dtype, &[77, k], parts.clone(), device)?;
+                    Array::from_slice(&x, &[t, k], device)?.matmul(&w)
+                };
+                let exact = with_precision(isa, Precision::Exact, product).unwrap();
+                let Some(fast) = with_precision(isa, Precision::Fast, product) else {
+                    continue;
+                };
+                if t <= 8 || group == 32 {
+                    assert_eq!(
+                        fast, exact,
+                        "{isa}: {bits} bits, groups of {group}, {t} tokens"
+                    );
+                    continue;
+                }
+                found += 1;
+                let squares = |x: &mut dyn Iterator<Item = f32>| -> f64 {
+                    x.map(|x| f64::from(x) * f64::from(x)).sum()
+                };
+                let error = squares(&mut fast.iter().zip(&exact).map(|(a, b)| a - b));
+                let error = error / squares(&mut exact.iter().copied());
+                // Elements are even in -1..1: a unit is 1/127, its roundings have a variance of a
+                // twelfth of its square, the elements of 1/3. Biases meet exact sums, so codes
+                // can only lose more where biases cancel them, which these do not.
+                let expected = 3.0 / (12.0 * 127.0 * 127.0);
+                assert!(error > 0.0, "{isa}: nothing was rounded");
+                assert!(
+                    error < 4.0 * expected,
+                    "{isa}: {error:e} of the square, {expected:e}"
+                );
+            }
+        }
+    }
+    let has = instruction_sets()
+        .iter()
+        .any(|isa| ["amx", "avx512vnni"].contains(isa));
+    assert_eq!(found > 0, has);
 }

@@ -92,6 +92,7 @@ fn names_of_instruction_sets_are_checked() {
         isa: Some("scalar"),
         threads: Some(2),
         poison: false,
+        ..Options::default()
     })
     .unwrap();
     assert_eq!(two.to_string(), "cpu (scalar, 2 threads)");
