@@ -18,6 +18,7 @@ mod hub;
 mod inspect;
 #[cfg(not(feature = "wgpu"))]
 mod no_gpu;
+mod precision;
 mod process;
 mod profile;
 mod receipt;
