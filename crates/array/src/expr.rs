@@ -184,6 +184,16 @@ scalars! {
     Tanh[a] "tanh_f32({a})" { Float -> Float: math::tanh(a) }
     /// Error function.
     Erf[a] "erf_f32({a})" { Float -> Float: math::erf(a) }
+    /// The number whose error function is `a`.
+    ErfInv[a] "erfinv_f32({a})" { Float -> Float: math::erfinv(a) }
+    /// `aᵇ`. Of integers wrapping; 0 for a negative `b`, but of 1 and -1.
+    Power[a, b] "power_{kind}({a}, {b})" {
+        Float -> Float: math::power(a, b),
+        U32 -> U32: a.wrapping_pow(b),
+        I32 -> I32: math::power_i32(a, b),
+    }
+    /// The bits of an f32.
+    Bits[a] "bitcast<u32>({a})" { Float -> U32: a.to_bits() }
     /// `1 / (1 + e⁻ᵃ)`.
     Sigmoid[a] "sigmoid_f32({a})" { Float -> Float: math::sigmoid(a) }
     /// `a · sigmoid(a)`.

@@ -70,6 +70,13 @@ impl Layout {
         self
     }
 
+    /// Every `step`th element of `axis`, from the first on; `step` is not 0.
+    pub(crate) fn step(mut self, axis: usize, step: usize) -> Layout {
+        self.shape = self.shape.with(axis, self.shape[axis].div_ceil(step));
+        self.strides[axis] *= step;
+        self
+    }
+
     /// Axes `a` and `b` exchanged.
     pub(crate) fn transpose(mut self, a: usize, b: usize) -> Layout {
         let (length_a, length_b) = (self.shape[a], self.shape[b]);

@@ -154,7 +154,7 @@ impl Case for ArgMax {
     }
 
     fn build(&self, device: &Device) -> Result<Array> {
-        self.x.on(device)?.argmax()
+        self.x.on(device)?.argmax(-1)
     }
 
     fn expected(&self) -> Expected {
@@ -198,7 +198,7 @@ impl Case for Softmax {
     }
 
     fn build(&self, device: &Device) -> Result<Array> {
-        self.x.on(device)?.softmax()
+        self.x.on(device)?.softmax(-1)
     }
 
     fn expected(&self) -> Expected {
