@@ -55,7 +55,11 @@ impl Arguments<'_> {
             Some("mxfp4") => Ok(Format::MXFP4),
             Some("mxfp8") => Ok(Format::MXFP8),
             Some("nvfp4") => Ok(Format::NVFP4),
-            _ => Format::affine(self.number("bits") as usize, self.number("group") as usize, scales),
+            _ => Format::affine(
+                self.number("bits") as usize,
+                self.number("group") as usize,
+                scales,
+            ),
         }
     }
 
@@ -74,8 +78,11 @@ impl Arguments<'_> {
 
 /// What Kiln gives for a case.
 pub fn call(case: &Case, golden: &Golden, device: &Device) -> Called {
-    let inputs: kiln_array::Result<Vec<Array>> =
-        case.inputs.iter().map(|input| golden.on(input, device)).collect();
+    let inputs: kiln_array::Result<Vec<Array>> = case
+        .inputs
+        .iter()
+        .map(|input| golden.on(input, device))
+        .collect();
     let inputs = inputs.map_err(|error| error.to_string())?;
     let arguments = Arguments(&case.arguments);
     let name = &*case.function;
@@ -100,7 +107,13 @@ fn made(name: &str, a: &Arguments<'_>, device: &Device) -> Made {
         "zeros" => Array::zeros(a.dtype(), &shape, device)?,
         "ones" => Array::ones(a.dtype(), &shape, device)?,
         "full" => Array::full(a.number("value") as f32, a.dtype(), &shape, device)?,
-        "arange" => Array::arange(a.number("start"), a.number("stop"), a.number("step"), a.dtype(), device)?,
+        "arange" => Array::arange(
+            a.number("start"),
+            a.number("stop"),
+            a.number("step"),
+            a.dtype(),
+            device,
+        )?,
         "key" => match a.0["seed"].as_str().and_then(|seed| seed.parse().ok()) {
             Some(seed) => random::key(seed, device)?,
             None => return unknown("key of no number"),

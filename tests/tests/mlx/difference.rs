@@ -20,7 +20,10 @@ impl Differences {
         let text = std::fs::read_to_string(directory().join("differences.md")).expect("the table");
         let rows = text.lines().filter(|line| line.starts_with("| `"));
         let row = |line: &str| {
-            let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', ""));
+            let mut cells = line
+                .trim_matches('|')
+                .split('|')
+                .map(|cell| cell.trim().replace('`', ""));
             let mut next = || cells.next().unwrap_or_default();
             Row {
                 functions: next().split(' ').map(String::from).collect(),
@@ -46,7 +49,10 @@ impl Differences {
         let row = self.0.iter_mut().find(|row| {
             row.kiln == kiln
                 && (row.operands == "any" || row.operands == operands)
-                && row.functions.iter().any(|name| name == "any" || *name == case.function)
+                && row
+                    .functions
+                    .iter()
+                    .any(|name| name == "any" || *name == case.function)
         });
         row.map(|row| row.used = true).is_some()
     }

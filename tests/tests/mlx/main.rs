@@ -17,34 +17,119 @@ use kiln_tests::devices;
 /// Two correctly rounded results are equal, and those of sums and of elementary functions are a last
 /// place of f32 or two apart: one place of a 16-bit dtype where they fall on either side of a middle.
 const TOLERANCES: &[(&str, f64, f64, &str)] = &[
-    ("exp", 4.0, 0.0, "two elementary functions, each within two places"),
-    ("log", 4.0, 1.0, "two elementary functions; MLX's is exact to an absolute error near 1"),
+    (
+        "exp",
+        4.0,
+        0.0,
+        "two elementary functions, each within two places",
+    ),
+    (
+        "log",
+        4.0,
+        1.0,
+        "two elementary functions; MLX's is exact to an absolute error near 1",
+    ),
     ("sin", 4.0, 1.0, "absolute errors"),
     ("cos", 4.0, 1.0, "absolute errors"),
     ("tanh", 6.0, 0.0, "three places here, and MLX's own"),
     ("sigmoid", 6.0, 0.0, "an exponential, a sum and a quotient"),
-    ("silu", 8.0, 0.0, "MLX rounds the sigmoid to the dtype before it multiplies"),
-    ("erf", 8.0, 1.0, "5e-7, which is 4 places at 1, and MLX's own polynomial"),
-    ("erfinv", 8.0, 0.0, "four places here, and MLX's own polynomial"),
+    (
+        "silu",
+        8.0,
+        0.0,
+        "MLX rounds the sigmoid to the dtype before it multiplies",
+    ),
+    (
+        "erf",
+        8.0,
+        1.0,
+        "5e-7, which is 4 places at 1, and MLX's own polynomial",
+    ),
+    (
+        "erfinv",
+        8.0,
+        0.0,
+        "four places here, and MLX's own polynomial",
+    ),
     ("rsqrt", 2.0, 0.0, "the root is rounded before it divides"),
-    ("power", 4.0, 0.0, "MLX's powers in 16-bit dtypes; on a GPU a product for each bit"),
-    ("remainder", 4.0, 4.0, "MLX computes in the dtype, from quotients"),
+    (
+        "power",
+        4.0,
+        0.0,
+        "MLX's powers in 16-bit dtypes; on a GPU a product for each bit",
+    ),
+    (
+        "remainder",
+        4.0,
+        4.0,
+        "MLX computes in the dtype, from quotients",
+    ),
     ("sum", 4.0, 16.0, "other orders of addition"),
-    ("mean", 4.0, 4.0, "other orders of addition; MLX multiplies by a rounded 1/n"),
-    ("var", 8.0, 8.0, "other orders of addition; MLX rounds to the dtype in between"),
+    (
+        "mean",
+        4.0,
+        4.0,
+        "other orders of addition; MLX multiplies by a rounded 1/n",
+    ),
+    (
+        "var",
+        8.0,
+        8.0,
+        "other orders of addition; MLX rounds to the dtype in between",
+    ),
     ("std", 8.0, 4.0, "as var"),
-    ("cumsum", 4.0, 64.0, "added in pairs here, one after the other in the dtype there"),
+    (
+        "cumsum",
+        4.0,
+        64.0,
+        "added in pairs here, one after the other in the dtype there",
+    ),
     ("logsumexp", 4.0, 8.0, "other orders of addition"),
     ("softmax", 8.0, 0.1, "MLX accumulates in the dtype"),
     ("dot", 8.0, 16.0, "other orders of addition"),
-    ("rms_norm", 4.0, 1.0, "other orders of addition, two roundings"),
-    ("layer_norm", 6.0, 2.0, "other orders of addition, three roundings"),
-    ("rope", 8.0, 4.0, "MLX rounds sines and cosines to the dtype; angles of 1,000 positions"),
-    ("attend", 12.0, 4.0, "MLX rounds queries, scores and weights to the dtype"),
-    ("quantise", 2.0, 8.0, "MLX rounds the product to the dtype before it adds the bias"),
+    (
+        "rms_norm",
+        4.0,
+        1.0,
+        "other orders of addition, two roundings",
+    ),
+    (
+        "layer_norm",
+        6.0,
+        2.0,
+        "other orders of addition, three roundings",
+    ),
+    (
+        "rope",
+        8.0,
+        4.0,
+        "MLX rounds sines and cosines to the dtype; angles of 1,000 positions",
+    ),
+    (
+        "attend",
+        12.0,
+        4.0,
+        "MLX rounds queries, scores and weights to the dtype",
+    ),
+    (
+        "quantise",
+        2.0,
+        8.0,
+        "MLX rounds the product to the dtype before it adds the bias",
+    ),
     ("take_quantised", 2.0, 8.0, "as quantise"),
-    ("matmul_quantised", 16.0, 64.0, "other orders of addition; MLX's accumulates in the dtype"),
-    ("normal", 8.0, 0.0, "the inverse error function; MLX computes in the dtype"),
+    (
+        "matmul_quantised",
+        16.0,
+        64.0,
+        "other orders of addition; MLX's accumulates in the dtype",
+    ),
+    (
+        "normal",
+        8.0,
+        0.0,
+        "the inverse error function; MLX computes in the dtype",
+    ),
     ("uniform", 0.0, 0.0, "bit for bit"),
 ];
 
@@ -117,9 +202,16 @@ fn all(device: &Device, every: usize) {
     }
     let count = wrong.len();
     let first: Vec<String> = wrong.into_iter().take(40).collect();
-    assert!(count == 0, "{count} cases on {device}:\n{}", first.join("\n"));
+    assert!(
+        count == 0,
+        "{count} cases on {device}:\n{}",
+        first.join("\n")
+    );
     let unused = differences.unused();
-    assert!(every > 1 || unused.is_empty(), "no case differs so: {unused:#?}");
+    assert!(
+        every > 1 || unused.is_empty(),
+        "no case differs so: {unused:#?}"
+    );
 }
 
 #[test]
@@ -145,7 +237,10 @@ fn every_function_has_fifteen_cases_and_is_refused_something() {
     assert!(golden.cases.len() >= 1500, "{} cases", golden.cases.len());
     for (function, cases) in golden.by_function() {
         let errors = cases.iter().filter(|case| case.outputs.is_none()).count();
-        let views = cases.iter().filter(|case| case.inputs.iter().any(|i| !i.view.is_empty())).count();
+        let views = cases
+            .iter()
+            .filter(|case| case.inputs.iter().any(|i| !i.view.is_empty()))
+            .count();
         let takes = cases.iter().any(|case| !case.inputs.is_empty());
         assert!(cases.len() >= 15, "{function} has {} cases", cases.len());
         assert!(errors > 0, "{function} has no error");

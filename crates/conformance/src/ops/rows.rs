@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 /// The error of an f32 sum of `n` terms in eight lanes, as a share of their sizes: every term is
 /// rounded once for each later one in its lane, and a few times where lanes meet.
-fn sum_error(n: usize) -> f64 {
+pub(crate) fn sum_error(n: usize) -> f64 {
     (16.0 + n as f64 / 8.0) * 2f64.powi(-24)
 }
 
