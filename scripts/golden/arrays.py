@@ -361,8 +361,8 @@ def shapes():
         for name, value in [("zeros", 0), ("ones", 1)]:
             for shape in ([2, 3], [], [4]):
                 case(name, lambda shape, dtype, f=getattr(mx, name): f(shape, DTYPES[dtype]), [], shape=shape, dtype=dtype)
-        case("full", lambda value, shape, dtype: mx.full(shape, value, DTYPES[dtype]), [], value=3, shape=[2, 2], dtype=dtype)
-        case("full", lambda value, shape, dtype: mx.full(shape, value, DTYPES[dtype]), [], value=1.5, shape=[3], dtype=dtype)
+        case("full", lambda value, shape, dtype: mx.full(shape, value, dtype=DTYPES[dtype]), [], value=3, shape=[2, 2], dtype=dtype)
+        case("full", lambda value, shape, dtype: mx.full(shape, value, dtype=DTYPES[dtype]), [], value=1.5, shape=[3], dtype=dtype)
         if dtype != "bool":
             for start, stop, step in [(0, 5, 1), (1, 9, 3), (7, 1, -2)]:
                 case("arange", lambda start, stop, step, dtype: mx.arange(start, stop, step, DTYPES[dtype]), [], start=start, stop=stop, step=step, dtype=dtype)
@@ -380,7 +380,7 @@ def shapes():
         case("take_along_axis", lambda a, i, axis: mx.take_along_axis(a, i, axis), [plain("f32", [5]), In(mx.array([4, i], dtype=mx.uint32))], axis=0)
         case("concat", lambda *a, axis: mx.concatenate(a, axis), [plain("f32", [2]), plain("f32", [1 + i])], axis=0)
         case("stack", lambda *a, axis: mx.stack(a, axis), [plain("f32", [])] * (2 + i), axis=0)
-        case("full", lambda value, shape, dtype: mx.full(shape, value, DTYPES[dtype]), [], value=-2, shape=[i], dtype="i32")
+        case("full", lambda value, shape, dtype: mx.full(shape, value, dtype=DTYPES[dtype]), [], value=-2, shape=[i], dtype="i32")
     x = lambda: plain("f32", [2, 3])
     refused("index", lambda a, at: a[tuple(slice(*s) if isinstance(s, list) else s for s in at)], [x()], at=[0, 0, 0])
     refused("reshape", lambda a, shape: a.reshape(shape), [x()], shape=[4])

@@ -32,7 +32,7 @@ impl Array {
     }
 
     /// `f` of every element and a number, which is first rounded to the array's dtype. With a
-    /// fraction and an array of integers, both become f32.
+    /// fraction, or to divide, integers become f32.
     #[track_caller]
     pub fn with_number(&self, f: Scalar, number: impl Into<f64>) -> Result<Array> {
         self.number(f, number.into(), false)
@@ -40,7 +40,9 @@ impl Array {
 
     #[track_caller]
     pub(crate) fn number(&self, f: Scalar, number: f64, first: bool) -> Result<Array> {
-        if !self.dtype().is_float() && number.fract() != 0.0 {
+        // Integers divide as floats do, as in MLX.
+        if !self.dtype().is_float() && (number.fract() != 0.0 || f == Scalar::Div) {
+            self.plain("map")?;
             return self.cast(DType::F32)?.number(f, number, first);
         }
         let dtype = self.dtype();
@@ -158,6 +160,31 @@ impl Array {
     }
 
     /// An operation from outside, of `inputs` on one device.
+    ///
+    /// ```
+    /// # fn main() -> kiln_array::Result<()> {
+    /// use kiln_array::{Array, CustomOp, Spec};
+    /// #[derive(Debug)]
+    /// struct Twice;
+    /// impl CustomOp for Twice {
+    ///     fn name(&self) -> &'static str {
+    ///         "twice"
+    ///     }
+    ///     fn parameters(&self) -> Vec<u32> {
+    ///         vec![]
+    ///     }
+    ///     fn infer(&self, inputs: &[Spec]) -> Result<Spec, String> {
+    ///         inputs.first().copied().ok_or("an operand".into())
+    ///     }
+    ///     fn decompose(&self, inputs: &[Array]) -> kiln_array::Result<Array> {
+    ///         &inputs[0] + &inputs[0]
+    ///     }
+    /// }
+    /// let device = kiln_cpu::device(Default::default())?;
+    /// let x = Array::new([1.0, 2.0], &device)?;
+    /// assert_eq!(Array::custom(Twice, &[&x])?.to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok(()) }
+    /// ```
     #[track_caller]
     pub fn custom(op: impl CustomOp + 'static, inputs: &[&Array]) -> Result<Array> {
         let inputs = inputs.iter().map(|&input| input.clone()).collect();

@@ -1,6 +1,13 @@
 //! Elementary functions in f32, built from exactly rounded operations only, so that they give the
 //! same bits on every machine and loops over them vectorise.
 //!
+//! ```
+//! use kiln_array::math::{erf, erfinv, exp, ln, power, power_i32, sigmoid, sin_cos, tanh};
+//! assert_eq!((exp(0.0), ln(1.0), tanh(0.0), sigmoid(0.0)), (1.0, 0.0, 0.0, 0.5));
+//! assert_eq!((erf(0.0), erfinv(0.0), sin_cos(0.0)), (0.0, 0.0, (0.0, 1.0)));
+//! assert_eq!((power(3.0, 4.0), power_i32(-2, 3)), (81.0, -8));
+//! ```
+//!
 //! The polynomials are the classic single-precision ones of the Cephes library (S. Moshier).
 
 /// `eˣ`, within 2 ulp; 0 below -104, infinity above 88.73.

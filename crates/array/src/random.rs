@@ -151,16 +151,15 @@ fn dtype_before_one(dtype: DType) -> f32 {
     }
 }
 
-/// Numbers of the standard normal distribution: `√2 · erfinv(u)` of uniform `u` between -1 and 1.
-/// Within 8 last places of f32 of that, before it is rounded to `dtype`.
+/// Numbers of the standard normal distribution: `√2 · erfinv(u)` of uniform `u` between -1 and 1,
+/// drawn in f32, within 8 last places of f32 of that, and then rounded to `dtype`.
 #[track_caller]
 pub fn normal(shape: &[usize], dtype: DType, key: &Array) -> Result<Array> {
     if !dtype.is_float() {
         return key.invalid("normal", format!("a float dtype, not {dtype},"));
     }
-    let below_one = -dtype_before_one(dtype);
-    let u = uniform(below_one, 1.0, shape, dtype, key)?;
-    (u.cast(DType::F32)?.erfinv()? * std::f32::consts::SQRT_2)?.cast(dtype)
+    let u = uniform((-1f32).next_up(), 1.0, shape, DType::F32, key)?;
+    (u.erfinv()? * std::f32::consts::SQRT_2)?.cast(dtype)
 }
 
 /// For each row of unnormalised log-probabilities (its innermost axis, which goes) a position drawn

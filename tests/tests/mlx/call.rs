@@ -77,7 +77,7 @@ impl Arguments<'_> {
 }
 
 /// What Kiln gives for a case.
-pub fn call(case: &Case, golden: &Golden, device: &Device) -> Called {
+pub(crate) fn call(case: &Case, golden: &Golden, device: &Device) -> Called {
     let inputs: kiln_array::Result<Vec<Array>> = case
         .inputs
         .iter()

@@ -12,11 +12,11 @@ struct Row {
     used: bool,
 }
 
-pub struct Differences(Vec<Row>);
+pub(crate) struct Differences(Vec<Row>);
 
 impl Differences {
     #[allow(clippy::expect_used, reason = "without the table there is no test")]
-    pub fn read() -> Differences {
+    pub(crate) fn read() -> Differences {
         let text = std::fs::read_to_string(directory().join("differences.md")).expect("the table");
         let rows = text.lines().filter(|line| line.starts_with("| `"));
         let row = |line: &str| {
@@ -36,7 +36,7 @@ impl Differences {
     }
 
     /// Whether a row says that this case differs in this way.
-    pub fn allow(&mut self, case: &Case, found: &Wrong) -> bool {
+    pub(crate) fn allow(&mut self, case: &Case, found: &Wrong) -> bool {
         let kiln = match found {
             Wrong::Error(_) => "error".to_string(),
             Wrong::Accepted => "result".to_string(),
@@ -44,7 +44,10 @@ impl Differences {
             Wrong::Spec(dtype, _) => dtype.clone(),
             Wrong::Value(..) => "values".to_string(),
         };
-        let operands: Vec<&str> = case.inputs.iter().map(|input| &*input.dtype).collect();
+        let mut operands: Vec<&str> = case.inputs.iter().map(|input| &*input.dtype).collect();
+        if let Some(dtype) = case.arguments["dtype"].as_str() {
+            operands.extend(["->", dtype]);
+        }
         let operands = operands.join(" ");
         let row = self.0.iter_mut().find(|row| {
             row.kiln == kiln
@@ -58,7 +61,7 @@ impl Differences {
     }
 
     /// Rows that no case needed.
-    pub fn unused(&self) -> Vec<String> {
+    pub(crate) fn unused(&self) -> Vec<String> {
         let unused = self.0.iter().filter(|row| !row.used);
         unused.map(|row| format!("{row:?}")).collect()
     }

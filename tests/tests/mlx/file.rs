@@ -9,20 +9,20 @@ use std::path::PathBuf;
 
 /// Where an array of a case lies, and what view of it is meant.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    pub dtype: String,
-    pub lengths: Vec<usize>,
-    pub offset: usize,
-    pub view: Vec<Value>,
+pub(crate) struct Entry {
+    pub(crate) dtype: String,
+    pub(crate) lengths: Vec<usize>,
+    pub(crate) offset: usize,
+    pub(crate) view: Vec<Value>,
 }
 
 /// A call of a function, with what MLX gave; `None` where it is an error.
 #[derive(Debug)]
-pub struct Case {
-    pub function: String,
-    pub arguments: Value,
-    pub inputs: Vec<Entry>,
-    pub outputs: Option<Vec<Entry>>,
+pub(crate) struct Case {
+    pub(crate) function: String,
+    pub(crate) arguments: Value,
+    pub(crate) inputs: Vec<Entry>,
+    pub(crate) outputs: Option<Vec<Entry>>,
 }
 
 impl fmt::Display for Case {
@@ -36,22 +36,22 @@ impl fmt::Display for Case {
     }
 }
 
-pub struct Golden {
-    pub cases: Vec<Case>,
+pub(crate) struct Golden {
+    pub(crate) cases: Vec<Case>,
     values: Vec<u8>,
 }
 
-pub fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/mlx")
 }
 
-pub fn dtype(name: &str) -> Option<DType> {
+pub(crate) fn dtype(name: &str) -> Option<DType> {
     let quantised = DType::Quantised(Format::MXFP4);
     let all = DType::PLAIN.into_iter().chain([quantised]);
     all.into_iter().find(|dtype| dtype.to_string() == name)
 }
 
-pub fn lengths(value: &Value) -> Vec<usize> {
+pub(crate) fn lengths(value: &Value) -> Vec<usize> {
     let list = value.as_array().into_iter().flatten();
     list.map(|n| n.as_u64().unwrap_or(0) as usize).collect()
 }
@@ -67,7 +67,7 @@ fn entry(value: &Value) -> Entry {
 
 #[allow(clippy::expect_used, reason = "without the files there is no test")]
 impl Golden {
-    pub fn read() -> Golden {
+    pub(crate) fn read() -> Golden {
         let text = std::fs::read(directory().join("cases.json")).expect("the cases");
         let list: Vec<Value> = serde_json::from_slice(&text).expect("cases in JSON");
         let entries = |value: &Value| Some(value.as_array()?.iter().map(entry).collect());
@@ -83,7 +83,7 @@ impl Golden {
         }
     }
 
-    pub fn by_function(&self) -> BTreeMap<&str, Vec<&Case>> {
+    pub(crate) fn by_function(&self) -> BTreeMap<&str, Vec<&Case>> {
         let mut by_function: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
         for case in &self.cases {
             by_function.entry(&case.function).or_default().push(case);
@@ -97,12 +97,12 @@ impl Golden {
     }
 
     /// The elements, row after row.
-    pub fn numbers(&self, entry: &Entry) -> Vec<f64> {
+    pub(crate) fn numbers(&self, entry: &Entry) -> Vec<f64> {
         decode(dtype(&entry.dtype).unwrap_or(DType::F32), self.bytes(entry))
     }
 
     /// The array on a device.
-    pub fn on(&self, entry: &Entry, device: &Device) -> Result<Array> {
+    pub(crate) fn on(&self, entry: &Entry, device: &Device) -> Result<Array> {
         let Some(dtype) = dtype(&entry.dtype) else {
             let row = Array::from_slice(&[1.0f32; 32], &[1, 32], device)?;
             return kiln::quantise(&row, Format::MXFP4);
