@@ -16,20 +16,14 @@ pub trait Nested {
     fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool;
 }
 
-macro_rules! numbers {
-    ($($number:ty),+) => { $(
-        impl Nested for $number {
-            const DTYPE: DType = <$number as Element>::DTYPE;
-            fn lengths(&self, _: &mut Vec<usize>) {}
-            fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
-                bytes.extend(self.to_le_bytes());
-                lengths.is_empty()
-            }
-        }
-    )+ };
+impl<T: Element> Nested for T {
+    const DTYPE: DType = <T as Element>::DTYPE;
+    fn lengths(&self, _: &mut Vec<usize>) {}
+    fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
+        bytes.extend_from_slice(bytemuck::bytes_of(self));
+        lengths.is_empty()
+    }
 }
-
-numbers!(u8, u32, i32, f16, bf16, f32);
 
 impl Nested for bool {
     const DTYPE: DType = DType::Bool;
@@ -78,7 +72,7 @@ impl<T: Nested> Nested for Vec<T> {
     }
 }
 
-impl<T: Nested + ?Sized> Nested for &T {
+impl<T: Nested> Nested for &[T] {
     const DTYPE: DType = T::DTYPE;
     fn lengths(&self, lengths: &mut Vec<usize>) {
         (**self).lengths(lengths);

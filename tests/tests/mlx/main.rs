@@ -10,6 +10,7 @@ use file::{Case, Golden};
 use kiln_array::{DType, Device};
 use kiln_conformance::{numbers, numbers_of};
 use kiln_tests::devices;
+use std::fmt;
 
 /// How far a function may be from MLX, in last places of f32, and of 16-bit dtypes, each counted for
 /// numbers of at least the third number's size; and why.
@@ -204,13 +205,24 @@ fn near(function: &str, dtype: DType, gpu: bool, found: f64, wanted: f64) -> boo
 }
 
 /// How a result differs from MLX's.
-#[derive(Debug)]
 pub(crate) enum Wrong {
     Error(String),
     Accepted,
     Count(usize),
     Spec(String, Vec<usize>),
     Value(usize, f64, f64),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wrong::Error(error) => write!(f, "an error: {error}"),
+            Wrong::Accepted => f.write_str("no error"),
+            Wrong::Count(count) => write!(f, "{count} results"),
+            Wrong::Spec(dtype, lengths) => write!(f, "{dtype}{lengths:?}"),
+            Wrong::Value(at, found, wanted) => write!(f, "{found:?} at {at}, not {wanted:?}"),
+        }
+    }
 }
 
 /// Runs every case; those that differ have to be on the list, and everything on it has to differ.
@@ -223,7 +235,7 @@ fn all(device: &Device, every: usize) {
         if let Err(found) = compare(case, &golden, device)
             && !differences.allow(case, &found)
         {
-            wrong.push(format!("{case} is {found:?}"));
+            wrong.push(format!("{case} is {found}"));
         }
     }
     let count = wrong.len();

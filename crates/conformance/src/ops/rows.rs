@@ -2,7 +2,7 @@
 
 use crate::numbers::{round, stored};
 use crate::{Case, Expected, Numbers, Span, Values, length, view};
-use kiln_array::{Array, DType, Device, Reduce as Kind, Result};
+use kiln_array::{Array, DType, Device, Op, Reduce as Kind, Result};
 use proptest::prelude::*;
 
 /// The error of an f32 sum of `n` terms in eight lanes, as a share of their sizes: every term is
@@ -77,6 +77,17 @@ impl Case for Reduce {
     fn build(&self, device: &Device) -> Result<Array> {
         let x = self.x.on(device)?;
         match self.kind {
+            // The method counts bytes in u32.
+            Kind::Sum if self.x.dtype == DType::U8 => {
+                let axis = self.axis as u8;
+                Array::make(
+                    Op::Reduce {
+                        kind: Kind::Sum,
+                        axis,
+                    },
+                    vec![x],
+                )
+            }
             Kind::Sum => x.sum(self.axis as i32),
             Kind::Max => x.max(self.axis as i32 - x.shape().len() as i32),
             Kind::Mean => x.mean(self.axis as i32),

@@ -64,7 +64,6 @@ fn float(f: Scalar, [a, b, c]: [f64; 3]) -> Span {
         Scalar::Erf => Span::near(erf(a), 5e-7),
         Scalar::ErfInv => steps(erfinv(a), 4.0),
         Scalar::Power => power(a, b),
-        Scalar::Bits if a.is_nan() => Span::from(f64::from(f32::NAN.to_bits())).within(4_194_304.0),
         Scalar::Bits => exact((a as f32).to_bits().into()),
         // An exponential, a sum and a quotient. The exponential overflows at -88.7, where the
         // sigmoid is below 1e-38.
