@@ -136,7 +136,7 @@ pub fn erfinv(x: f32) -> f32 {
     tail = tail * s + 5.739_507_7e-3;
     tail = tail * s - 7.622_461_3e-3;
     tail = tail * s + 9.438_87e-3;
-    tail = tail * s + 1.001_674_1;
+    tail = tail * s + 1.001_674;
     tail = tail * s + 2.832_976_8;
     let y = if w < 5.0 { middle } else { tail };
     if x.abs() == 1.0 {

@@ -103,9 +103,9 @@ impl Array {
             .collect();
         order.extend(axes.iter().map(|&axis| axis as i32));
         lengths.push(axes.iter().map(|&axis| self.shape()[axis]).product());
-        let result = axes.iter().fold(self.shape(), |shape, &axis| {
-            shape.with(axis, 1.min(shape[axis].max(1)))
-        });
+        let result = axes
+            .iter()
+            .fold(self.shape(), |shape, &axis| shape.with(axis, 1));
         let last = lengths.len() - 1;
         along(&self.permute(&order)?.reshape(&lengths)?, last)?.reshape(&result)
     }
