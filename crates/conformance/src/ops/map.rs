@@ -91,7 +91,7 @@ impl Case for Function {
         let element = |i: usize| {
             let argument = |n: usize| columns.get(n).map_or(0.0, |column: &Vec<f64>| column[i]);
             let span = apply(self.f, self.dtype, [argument(0), argument(1), argument(2)]);
-            let span = if self.dtype.is_float() {
+            let span = if self.dtype.is_float() && stored.is_float() {
                 span.round(DType::F32)
             } else {
                 span
