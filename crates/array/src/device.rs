@@ -18,7 +18,7 @@ const PROGRAMS: usize = 8;
 /// let cpu = kiln_cpu::Cpu::new(Default::default())?;
 /// let watch = Box::new(|plan: &Plan| {
 ///     for step in &plan.steps {
-///         println!("{} {} {:?}", step.op.name(), step.output.spec(), step.work());
+///         println!("{} {} {:?}", step.op.name(), step.output.spec(), step.work(0));
 ///     }
 ///     println!("{} bytes, {} copies", plan.temporary_bytes(), plan.copies());
 /// });

@@ -36,6 +36,16 @@
 //! Floats are computed in f32, integers in 32 bits, wrapping; every node rounds its result to its
 //! dtype, on every backend, fused or not.
 
+//!
+//! # For those who know `mlx.core`
+//!
+//! Functions have MLX's names and rules, except: `matmul` is [`Array::dot`] ([`Array::matmul`] takes
+//! weights, an output a row), `where` is [`Array::select`], `swapaxes` [`Array::transpose`],
+//! `transpose` [`Array::permute`], `moveaxis` [`Array::move_axis`], `expand_dims` [`Array::expand`],
+//! `split` [`Array::chunks`] and [`Array::split_at`], `take` along an axis [`Array::take_axis`],
+//! `astype` [`Array::cast`], indexing [`Array::index`], and `fast.scaled_dot_product_attention`
+//! [`Array::attend`]. Reductions keep their axes. u32 and i32 have no joint dtype.
+
 #![forbid(unsafe_code)]
 
 mod array;
