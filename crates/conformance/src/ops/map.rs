@@ -57,7 +57,8 @@ impl Case for Function {
         if f == Scalar::Select {
             dtypes[0] = DType::Bool;
         }
-        // Beyond 2²⁴ radians the reduction is not exact, and `math` promises nothing. Which NaN one is, is open.
+        // Beyond 2²⁴ radians the reduction is not exact, and `math` promises nothing; which NaN one
+        // is, is open.
         let numbers = match f {
             Scalar::Sin | Scalar::Cos if dtype == DType::F16 => Numbers::Holes,
             Scalar::Sin | Scalar::Cos => Numbers::Between(-16e6, 16e6),
