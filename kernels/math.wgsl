@@ -96,6 +96,81 @@ fn erf_f32(x: f32) -> f32 {
     return copy_sign(select(large, small, a < 0.3), x);
 }
 
+fn erfinv_f32(x: f32) -> f32 {
+    if (abs(x) >= 1.0 || is_nan(x)) {
+        return bitcast<f32>(bits_of(select(0x7fc00000u, 0x7f800000u | (bitcast<u32>(x) & 0x80000000u), abs(x) == 1.0)));
+    }
+    let w = -log_f32((1.0 - x) * (1.0 + x));
+    let s = w - 2.5;
+    var y = 2.8102264e-8;
+    y = y * s + 3.4327394e-7;
+    y = y * s - 3.5233877e-6;
+    y = y * s - 4.3915065e-6;
+    y = y * s + 2.1858087e-4;
+    y = y * s - 1.2537251e-3;
+    y = y * s - 4.1776816e-3;
+    y = y * s + 0.24664073;
+    y = y * s + 1.5014094;
+    let t = sqrt(max(w, 0.0)) - 3.0;
+    var z = -2.0021425e-4;
+    z = z * t + 1.0095056e-4;
+    z = z * t + 1.3493432e-3;
+    z = z * t - 3.6734284e-3;
+    z = z * t + 5.7395077e-3;
+    z = z * t - 7.6224613e-3;
+    z = z * t + 9.43887e-3;
+    z = z * t + 1.0016741;
+    z = z * t + 2.8329768;
+    return select(z, y, w < 5.0) * x;
+}
+
+// Small whole powers are products; others lose the places by which |b · ln a| passes 1.
+fn power_f32(a: f32, b: f32) -> f32 {
+    if (b == 0.0 || a == 1.0) {
+        return 1.0;
+    }
+    if (is_nan(a) || is_nan(b)) {
+        return bitcast<f32>(bits_of(0x7fc00000u));
+    }
+    let whole = floor(b) == b;
+    if (whole && abs(b) <= 64.0) {
+        let product = product_of(a, u32(abs(b)));
+        return select(product, 1.0 / product, b < 0.0);
+    }
+    let size = select(exp_f32(b * log_f32(abs(a))), 1.0, abs(a) == 1.0);
+    let odd = whole && abs(b) < 16777216.0 && (i32(clamp(b, -16777216.0, 16777216.0)) & 1) != 0;
+    let outside = a < 0.0 && !whole && (bitcast<u32>(a) & 0x7fffffffu) != 0x7f800000u;
+    let result = select(size, copy_sign(size, a), odd);
+    return bitcast<f32>(select(bitcast<u32>(result), bits_of(0x7fc00000u), outside));
+}
+
+fn product_of(a: f32, count: u32) -> f32 {
+    var product = 1.0;
+    var factor = a;
+    for (var n = count; n > 0u; n = n >> 1u) {
+        product = select(product, product * factor, (n & 1u) == 1u);
+        factor = factor * factor;
+    }
+    return product;
+}
+
+fn power_u32(a: u32, b: u32) -> u32 {
+    var product = 1u;
+    var factor = a;
+    for (var n = b; n > 0u; n = n >> 1u) {
+        product = select(product, product * factor, (n & 1u) == 1u);
+        factor = factor * factor;
+    }
+    return product;
+}
+
+fn power_i32(a: i32, b: i32) -> i32 {
+    if (b >= 0) {
+        return bitcast<i32>(power_u32(bitcast<u32>(a), bitcast<u32>(b)));
+    }
+    return select(select(0, 1 - 2 * (b & 1), a == -1), 1, a == 1);
+}
+
 fn low_half(x: u32) -> u32 {
     return x & 0xffffu;
 }

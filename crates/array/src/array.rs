@@ -195,7 +195,7 @@ impl Array {
         }
     }
 
-    fn view(&self, layout: Layout) -> Array {
+    pub(crate) fn view(&self, layout: Layout) -> Array {
         Array {
             node: self.node.clone(),
             layout,
@@ -301,7 +301,7 @@ impl Array {
     }
 
     #[track_caller]
-    fn read(&self, out: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(&self, out: &mut [u8]) -> Result<()> {
         let whole = match self.layout.is_contiguous() {
             true => self.clone(),
             false => self.copy()?,

@@ -69,6 +69,25 @@ impl fmt::Debug for Buffer {
 
 /// Part of something that owns host memory, a mapped file or a vector; cheap to clone.
 /// No alignment is promised.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kiln_array::{Array, Bytes, DType, Format, Part};
+/// let device = kiln_cpu::device(Default::default())?;
+/// let file = Bytes::new(std::sync::Arc::new(vec![0x22; 34]), 0..34).ok_or("inside")?;
+/// assert_eq!(file.owner().len(), 34);
+/// let part = Part {
+///     rows: 1,
+///     data: file.slice(0..16).ok_or("inside")?,
+///     scales: Some(vec![127].into()),
+///     biases: None,
+/// };
+/// let weights = Array::from_parts(DType::Quantised(Format::MXFP4), &[1, 32], vec![part], &device)?;
+/// assert_eq!(weights.cast(DType::F32)?.to_vec::<f32>()?, [1.0; 32]);
+/// let plain = Part::plain(2, file.slice(0..8).ok_or("inside")?);
+/// assert_eq!(*Array::from_parts(DType::F32, &[2], vec![plain], &device)?.shape(), [2]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Bytes {
     owner: Arc<dyn AsRef<[u8]> + Send + Sync>,

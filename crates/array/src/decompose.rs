@@ -1,7 +1,7 @@
 //! Every composite operation from simpler ones: its definition, its test oracle, and what runs
 //! where a backend has no kernel for it.
 
-use crate::{Array, DType, Op, Pairing, Result, Scalar};
+use crate::{Array, DType, Op, Pairing, Result, Scalar, concat};
 
 impl Op {
     /// The same result from simpler operations, or `None` for a primitive (`Map`, `Copy`, `Take`,
@@ -67,23 +67,6 @@ fn weighted(normal: Array, x: &Array, weights: &[&Array]) -> Result<Array> {
     Ok(result)
 }
 
-/// Concatenation by writing: `parts` next to each other along `axis`.
-fn join(parts: &[Array], axis: usize) -> Result<Array> {
-    let first = &parts[0];
-    let total = parts.iter().map(|part| part.shape()[axis]).sum();
-    let shape = first.shape().with(axis, total);
-    let mut result = Array::zeros(first.dtype(), &shape, first.device())?.copy()?;
-    let mut at = 0;
-    for part in parts {
-        let length = part.shape()[axis];
-        let positions: Vec<u32> = (at..at + length).map(|p| p as u32).collect();
-        let positions = Array::from_slice(&positions, &[length], first.device())?;
-        result.write(axis as i32, &positions, part)?;
-        at += length;
-    }
-    Ok(result)
-}
-
 fn rope(pairing: Pairing, heads: usize, scale: f32, inputs: [&Array; 3]) -> Result<Array> {
     let [x, positions, frequencies] = inputs;
     let shape = x.shape();
@@ -108,14 +91,14 @@ fn rope(pairing: Pairing, heads: usize, scale: f32, inputs: [&Array; 3]) -> Resu
     let second = (((a * sin)? + (b * cos)?)? * scale)?;
     let heads_shape = [tokens, heads, 2 * pairs];
     let pair = match pairing {
-        Pairing::Halves => join(&[first, second], 2)?,
+        Pairing::Halves => concat(&[&first, &second], 2)?,
         Pairing::Neighbours => {
             let column = |half: Array| half.reshape(&[tokens, heads * pairs, 1]);
-            join(&[column(first)?, column(second)?], 2)?.reshape(&heads_shape)?
+            concat(&[&column(first)?, &column(second)?], 2)?.reshape(&heads_shape)?
         }
     };
-    let turned = join(&[pair, turned.slice(2, 2 * pairs..size)?], 2)?.cast(x.dtype())?;
-    join(&[turned, x.slice(1, heads..shape[1])?], 1)
+    let turned = concat(&[&pair, &turned.slice(2, 2 * pairs..size)?], 2)?.cast(x.dtype())?;
+    concat(&[&turned, &x.slice(1, heads..shape[1])?], 1)
 }
 
 fn attention(scale: f32, window: u32, inputs: [&Array; 4]) -> Result<Array> {

@@ -11,6 +11,31 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 const PROGRAMS: usize = 8;
 
 /// A backend with its program cache; cheap to clone. Arrays on one device can be used together.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kiln_array::{Array, Device, Op, Options, Plan, eval};
+/// let cpu = kiln_cpu::Cpu::new(Default::default())?;
+/// let watch = Box::new(|plan: &Plan| {
+///     for step in &plan.steps {
+///         println!("{} {} {:?}", step.op.name(), step.output.spec(), step.work(0));
+///     }
+///     println!("{} bytes, {} copies", plan.temporary_bytes(), plan.copies());
+/// });
+/// let device = Device::with(cpu, Options::default(), Some(watch));
+/// let x = Array::new([1.0, 2.0], &device)?;
+/// let y = Array::make(Op::Softmax, vec![x.clone()])?;
+/// assert_eq!(y.spec(), x.spec());
+/// assert_eq!(y.site().file(), file!());
+/// y.eval()?;
+/// eval(&[&x, &y])?;
+/// assert_eq!(device.stats().evaluations, 1);
+/// assert!(!device.queues());
+/// // The same from simpler operations.
+/// let simpler = Op::Softmax.decompose(&[x])?.ok_or("softmax is no primitive")?;
+/// assert_eq!(simpler.to_vec::<f32>()?.len(), 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 

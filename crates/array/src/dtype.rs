@@ -4,6 +4,17 @@ use crate::Format;
 use half::{bf16, f16};
 
 /// The type of an array's elements.
+///
+/// ```
+/// use kiln_array::{DType, Kind};
+/// assert!(DType::F16.is_float() && !DType::F16.is_quantised());
+/// assert_eq!(DType::U8.kind(), Kind::U32);
+/// assert_eq!((DType::BF16.bytes(), DType::BF16.row_bytes(8)), (2, 16));
+/// assert_eq!(DType::F16.join(DType::BF16), Some(DType::F32));
+/// assert_eq!(DType::U32.join(DType::I32), None);
+/// assert_eq!(DType::BF16.round(1.001), 1.0);
+/// assert_eq!(DType::F32.read_float(&2.5f32.to_le_bytes(), 0), 2.5);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DType {
     /// One byte, 0 or 1.

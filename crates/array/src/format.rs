@@ -32,7 +32,30 @@ pub enum Scales {
     U8,
 }
 
-/// A quantised storage format. Made by [`Format::affine`] or one of the constants, so that every
+/// A quantised storage format.
+///
+/// ```
+/// # fn main() -> kiln_array::Result<()> {
+/// use kiln_array::{DType, Format, Mode, Scales};
+/// let format = Format::affine(4, 32, DType::F16)?;
+/// assert_eq!((format.mode(), format.bits(), format.group()), (Mode::Affine, 4, 32));
+/// assert_eq!((format.scales(), format.scale_bytes()), (Scales::F16, 2));
+/// assert!(format.has_biases());
+/// assert_eq!(format.dequantised(), DType::F16);
+/// // A row of 32 weights: 16 bytes of codes, a scale and a bias.
+/// assert_eq!((format.code_row(32), format.scale_row(32), format.row(32)), (16, 2, 20));
+/// assert_eq!(format.code(&[0x21], 1), 2);
+/// assert_eq!(Format::MXFP4.code_value(3), 1.5);
+/// assert_eq!(Format::NVFP4.scale(&[0x38], 0), kiln_array::e4m3(0x38));
+/// assert_eq!(Format::MXFP8.scale(&[128], 0), kiln_array::e8m0(128));
+/// let mut weights = [0.0; 2];
+/// Format::MXFP4.dequantise(&[0x32; 16], &[128], &[], 0, &mut weights);
+/// assert_eq!(weights, [2.0, 3.0]);
+/// assert_eq!(Format::all().len(), 66);
+/// # Ok(()) }
+/// ```
+///
+/// Made by [`Format::affine`] or one of the constants, so that every
 /// value is a combination that the kernels know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Format {

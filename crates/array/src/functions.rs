@@ -1,7 +1,7 @@
 //! The operations as methods and operators.
 
 use crate::{
-    Array, Bits, Custom, CustomOp, DType, Error, Expr, Instr, Kind, Op, Pairing, Reduce, Result,
+    Array, Bits, Custom, CustomOp, DType, Device, Error, Expr, Instr, Kind, Op, Pairing, Result,
     Scalar,
 };
 use std::panic::Location;
@@ -32,15 +32,17 @@ impl Array {
     }
 
     /// `f` of every element and a number, which is first rounded to the array's dtype. With a
-    /// fraction and an array of integers, both become f32.
+    /// fraction, or to divide, integers become f32.
     #[track_caller]
     pub fn with_number(&self, f: Scalar, number: impl Into<f64>) -> Result<Array> {
         self.number(f, number.into(), false)
     }
 
     #[track_caller]
-    fn number(&self, f: Scalar, number: f64, first: bool) -> Result<Array> {
-        if !self.dtype().is_float() && number.fract() != 0.0 {
+    pub(crate) fn number(&self, f: Scalar, number: f64, first: bool) -> Result<Array> {
+        // Integers divide as floats do, as in MLX.
+        if !self.dtype().is_float() && (number.fract() != 0.0 || f == Scalar::Div) {
+            self.plain("map")?;
             return self.cast(DType::F32)?.number(f, number, first);
         }
         let dtype = self.dtype();
@@ -74,60 +76,6 @@ impl Array {
         ];
         let inputs = vec![self.clone(), yes.clone(), no.clone()];
         Array::make(Op::Map(Expr::new(3, &code, &[])), inputs)
-    }
-
-    /// `eˣ`.
-    #[track_caller]
-    pub fn exp(&self) -> Result<Array> {
-        self.unary(Scalar::Exp)
-    }
-
-    /// `1 / √x`.
-    #[track_caller]
-    pub fn rsqrt(&self) -> Result<Array> {
-        self.unary(Scalar::Rsqrt)
-    }
-
-    /// `x · sigmoid(x)`.
-    #[track_caller]
-    pub fn silu(&self) -> Result<Array> {
-        self.unary(Scalar::Silu)
-    }
-
-    /// Sum along `axis`, which stays with length 1.
-    #[track_caller]
-    pub fn sum(&self, axis: i32) -> Result<Array> {
-        self.reduce(Reduce::Sum, axis)
-    }
-
-    /// Largest element along `axis`, which stays with length 1.
-    #[track_caller]
-    pub fn max(&self, axis: i32) -> Result<Array> {
-        self.reduce(Reduce::Max, axis)
-    }
-
-    /// Mean along `axis`, which stays with length 1.
-    #[track_caller]
-    pub fn mean(&self, axis: i32) -> Result<Array> {
-        self.reduce(Reduce::Mean, axis)
-    }
-
-    #[track_caller]
-    fn reduce(&self, kind: Reduce, axis: i32) -> Result<Array> {
-        let axis = self.axis("reduce", axis)? as u8;
-        Array::make(Op::Reduce { kind, axis }, vec![self.clone()])
-    }
-
-    /// Position of the largest element of the innermost axis: [`Op::ArgMax`].
-    #[track_caller]
-    pub fn argmax(&self) -> Result<Array> {
-        Array::make(Op::ArgMax, vec![self.clone()])
-    }
-
-    /// [`Op::Softmax`].
-    #[track_caller]
-    pub fn softmax(&self) -> Result<Array> {
-        Array::make(Op::Softmax, vec![self.clone()])
     }
 
     /// Rows `ids` (u32) of this table: [`Op::Take`].
@@ -212,6 +160,31 @@ impl Array {
     }
 
     /// An operation from outside, of `inputs` on one device.
+    ///
+    /// ```
+    /// # fn main() -> kiln_array::Result<()> {
+    /// use kiln_array::{Array, CustomOp, Spec};
+    /// #[derive(Debug)]
+    /// struct Twice;
+    /// impl CustomOp for Twice {
+    ///     fn name(&self) -> &'static str {
+    ///         "twice"
+    ///     }
+    ///     fn parameters(&self) -> Vec<u32> {
+    ///         vec![]
+    ///     }
+    ///     fn infer(&self, inputs: &[Spec]) -> Result<Spec, String> {
+    ///         inputs.first().copied().ok_or("an operand".into())
+    ///     }
+    ///     fn decompose(&self, inputs: &[Array]) -> kiln_array::Result<Array> {
+    ///         &inputs[0] + &inputs[0]
+    ///     }
+    /// }
+    /// let device = kiln_cpu::device(Default::default())?;
+    /// let x = Array::new([1.0, 2.0], &device)?;
+    /// assert_eq!(Array::custom(Twice, &[&x])?.to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok(()) }
+    /// ```
     #[track_caller]
     pub fn custom(op: impl CustomOp + 'static, inputs: &[&Array]) -> Result<Array> {
         let inputs = inputs.iter().map(|&input| input.clone()).collect();
@@ -228,6 +201,24 @@ pub struct Rope {
     pub frequencies: Array,
     /// Factor on what turns.
     pub scale: f32,
+}
+
+impl Rope {
+    /// Unscaled angles: pair `i` of a head's first `size` elements turns by `base^(-2i/size)` radians
+    /// per position.
+    #[track_caller]
+    pub fn plain(size: usize, base: f32, pairing: Pairing, device: &Device) -> Result<Rope> {
+        let pairs = size / 2;
+        let step = f64::from(base).ln() / pairs.max(1) as f64;
+        let frequencies: Vec<f32> = (0..pairs)
+            .map(|i| (-(i as f64) * step).exp() as f32)
+            .collect();
+        Ok(Rope {
+            pairing,
+            frequencies: Array::from_slice(&frequencies, &[pairs], device)?,
+            scale: 1.0,
+        })
+    }
 }
 
 #[track_caller]
@@ -272,6 +263,8 @@ macro_rules! operators {
         operators!(@arrays $trait $method: Array, Array; &Array, Array; Array, &Array; &Array, &Array);
         operators!(@number $trait $method f32: Array, &Array);
         operators!(@number $trait $method i32: Array, &Array);
+        operators!(@first $trait $method f32: Array, &Array);
+        operators!(@first $trait $method i32: Array, &Array);
     )+ };
     (@arrays $trait:ident $method:ident: $($a:ty, $b:ty);+) => { $(
         impl std::ops::$trait<$b> for $a {
@@ -288,6 +281,15 @@ macro_rules! operators {
             #[track_caller]
             fn $method(self, number: $number) -> Result<Array> {
                 self.number(Scalar::$trait, number.into(), false)
+            }
+        }
+    )+ };
+    (@first $trait:ident $method:ident $number:ty: $($a:ty),+) => { $(
+        impl std::ops::$trait<$a> for $number {
+            type Output = Result<Array>;
+            #[track_caller]
+            fn $method(self, array: $a) -> Result<Array> {
+                array.number(Scalar::$trait, self.into(), true)
             }
         }
     )+ };

@@ -4,6 +4,18 @@ use crate::Shape;
 use crate::shape::MAX_RANK;
 use std::array::from_fn;
 
+/// ```
+/// use kiln_array::{DType, Layout, Shape, Spec};
+/// let shape = Shape::new(&[2, 3]).unwrap();
+/// let layout = Layout::contiguous(shape);
+/// assert_eq!((layout.strides(), layout.offset()), (&[3, 1][..], 0));
+/// assert!(layout.is_contiguous() && layout.covers(6));
+/// assert_eq!(layout.position(4), 4);
+/// assert_eq!((layout.shape().elements(), shape.last_axis()), (6, 3));
+/// assert_eq!(shape.broadcast(&Shape::SCALAR), Some(shape));
+/// assert_eq!(Spec { dtype: DType::F16, shape }.bytes(), 12);
+/// ```
+///
 /// A view: element `[i, j, …]` lies at `offset + i·strides[0] + j·strides[1] + …`, in elements.
 /// A stride of 0 repeats. Views are made only by the methods here, so they never leave their node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -67,6 +79,13 @@ impl Layout {
             // What holds nothing starts at the start: there may be no element to point at.
             self.offset = 0;
         }
+        self
+    }
+
+    /// Every `step`th element of `axis`, from the first on; `step` is not 0.
+    pub(crate) fn step(mut self, axis: usize, step: usize) -> Layout {
+        self.shape = self.shape.with(axis, self.shape[axis].div_ceil(step));
+        self.strides[axis] *= step;
         self
     }
 

@@ -36,13 +36,26 @@
 //! Floats are computed in f32, integers in 32 bits, wrapping; every node rounds its result to its
 //! dtype, on every backend, fused or not.
 
+//!
+//! # For those who know `mlx.core`
+//!
+//! Functions have MLX's names and rules, except: `matmul` is [`Array::dot`] ([`Array::matmul`] takes
+//! weights, an output a row), `where` is [`Array::select`], `swapaxes` [`Array::transpose`],
+//! `transpose` [`Array::permute`], `moveaxis` [`Array::move_axis`], `expand_dims` [`Array::expand`],
+//! `split` [`Array::chunks`] and [`Array::split_at`], `take` along an axis [`Array::take_axis`],
+//! `astype` [`Array::cast`], indexing [`Array::index`], and `fast.scaled_dot_product_attention`
+//! [`Array::attend`]. Reductions keep their axes. u32 and i32 have no joint dtype.
+
 #![forbid(unsafe_code)]
 
 mod array;
 mod backend;
+mod compare;
+mod construct;
 mod decompose;
 mod device;
 mod dtype;
+mod elementwise;
 mod error;
 mod eval;
 mod expr;
@@ -51,29 +64,45 @@ mod format;
 mod functions;
 mod fuse;
 mod graph;
+mod infer;
+mod join;
 mod layout;
 pub mod math;
 mod node;
 mod op;
 mod plan;
+mod print;
+mod product;
+pub mod random;
 mod record;
+mod reduce;
+mod scalar;
 mod schedule;
 mod shape;
+mod sort;
 mod trace;
+mod views;
 mod work;
 
 pub use array::Array;
 pub use backend::{Backend, Buffer, Bytes, Memory, Part, Program, Storage};
+pub use construct::Nested;
 pub use device::{Device, Observer, Options, Stats};
 pub use dtype::{DType, Element, Kind};
+pub use elementwise::Other;
 pub use error::{Error, Result};
 pub use eval::eval;
-pub use expr::{Constant, Expr, Instr, Scalar, Value, cast};
+pub use expr::{Constant, Expr, Instr, cast};
 pub use format::{E2M1, Format, Mode, Scales, e4m3, e8m0};
 pub use functions::Rope;
+pub use join::{concat, stack};
 pub use layout::Layout;
 pub use op::{Bits, Custom, CustomOp, Op, Pairing, Reduce};
 pub use plan::{Operand, Plan, Slot, Step};
+pub use product::Mask;
 pub use record::{Recorder, Run, Span};
+pub use reduce::Axes;
+pub use scalar::{Scalar, Value};
 pub use shape::{MAX_RANK, Shape, Spec};
+pub use views::{Place, Slice, Slices};
 pub use work::Work;

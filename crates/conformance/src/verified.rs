@@ -351,7 +351,7 @@ mod tests {
         cache.write(0, &at, &(rows * 2.0)?)?;
         let weight = Array::from_slice(&[1.0f32; 8], &[8], device)?;
         let normal = cache.rms_norm(&weight, 1e-5)?;
-        normal.matmul(&normal)?.softmax()?.to_vec()
+        normal.matmul(&normal)?.softmax(-1)?.to_vec()
     }
 
     #[test]

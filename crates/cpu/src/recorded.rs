@@ -120,7 +120,7 @@ mod tests {
             for run in 1..4 {
                 let x = Array::from_slice(&[0.5f32; 64], &[1, 64], &device).unwrap();
                 let w = Array::from_slice(&vec![0.5f32; 3000 * 64], &[3000, 64], &device).unwrap();
-                let y = x.matmul(&w).unwrap().softmax().unwrap();
+                let y = x.matmul(&w).unwrap().softmax(-1).unwrap();
                 eval(&[&y]).unwrap();
                 let told = lock(&told);
                 assert_eq!(told.len(), run);

@@ -1,6 +1,6 @@
 //! Run and convert language models: Kiln's library face.
 //!
-//! Arrays: [`Array`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`).
+//! Arrays: [`Array`] and [`random`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`).
 //! Models: [`Model`], [`Request`], [`Tokenizer`]. Checkpoints: [`convert`], [`formats`],
 //! and with the feature `hub` [`hub`].
 //!
@@ -26,7 +26,12 @@
 
 #![forbid(unsafe_code)]
 
-pub use kiln_array::{Array, DType, Device, Element, Format, Shape, Stats, eval};
+mod quantise;
+
+pub use kiln_array::{
+    Array, Axes, DType, Device, Element, Error as ArrayError, Format, Mask, Pairing, Rope, Shape,
+    Slice, Stats, concat, eval, random, stack,
+};
 pub use kiln_convert as convert;
 pub use kiln_cpu::{Options as CpuOptions, Precision, device as cpu};
 pub use kiln_formats as formats;
@@ -42,3 +47,4 @@ pub use kiln_tokenizer::{ChatTemplate, Detokenizer, Message, Tokenizer};
 pub use kiln_wgpu::{
     Adapter, Choice, Error as GpuError, Options as GpuOptions, adapters, device as gpu,
 };
+pub use quantise::quantise;

@@ -73,7 +73,7 @@ impl Chooser {
     pub(crate) fn choose(&self, logits: &Array, step: u32) -> Result<Choice> {
         let logits = logits.cast(DType::F32)?;
         let max = logits.max(-1)?;
-        let mut id = logits.argmax()?;
+        let mut id = logits.argmax(-1)?;
         if self.options.temperature != 0.0 {
             let finite = max
                 .with_number(Scalar::Less, f32::INFINITY)?

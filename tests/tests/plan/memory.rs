@@ -142,7 +142,7 @@ fn what_nobody_holds_is_not_kept() -> Result<()> {
     let device = device();
     let kept = device.stats().bytes;
     let x = ones(&[1000], &device)?;
-    let y = (x.softmax()? * 2.0)?;
+    let y = (x.softmax(-1)? * 2.0)?;
     y.eval()?;
     let one = 4000..8192;
     // Of the held nodes: x and y. The softmax was a temporary of a program, which keeps its slot.

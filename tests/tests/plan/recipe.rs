@@ -159,7 +159,7 @@ impl Graph {
             2 => a.silu(),
             3 => (a * 0.5)? + i32::from(n % 4),
             4 => a.cast(FLOATS[n as usize % 3]),
-            5 => a.softmax(),
+            5 => a.softmax(-1),
             6 => a.rms_norm(&self.norm, 1e-5),
             7 => a.matmul(&self.weights)? + b,
             8 => a.matmul(&self.quantised)?.silu(),
@@ -174,7 +174,7 @@ impl Graph {
                 let half = (a.slice(1, 16..32)? + b.slice(1, 0..16)?)?;
                 self.write(b, 1, &(0..16).collect::<Vec<u32>>(), &half)
             }
-            17 => a + b.argmax()?.reshape(&[4, 1])?.cast(DType::F32)?,
+            17 => a + b.argmax(-1)?.reshape(&[4, 1])?.cast(DType::F32)?,
             18 => Array::custom(Twice, &[a]),
             _ => a + b.sum(0)?,
         }

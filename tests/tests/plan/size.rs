@@ -69,7 +69,7 @@ fn large_results(device: &Device) -> Result<Vec<Vec<f64>>> {
         let w = operand(dtype, &[389, 640], 2)?;
         results.push(x.matmul(&w)?.silu()?);
         results.push(x.slice(0, 7..8)?.matmul(&w)?);
-        results.push(x.softmax()?);
+        results.push(x.softmax(-1)?);
         results.push(x.sum(-1)?);
         results.push(x.mean(0)?);
         results.push(x.rms_norm(&operand(dtype, &[640], 3)?, 1e-5)?);
@@ -81,7 +81,7 @@ fn large_results(device: &Device) -> Result<Vec<Vec<f64>>> {
         results.push(q.attention(&keys, &values, &positions, 0.125, 0)?);
         let one = q.slice(0, 3..4)?;
         results.push(one.attention(&keys, &values, &positions.slice(0, 3..4)?, 0.125, 300)?);
-        results.push(x.argmax()?);
+        results.push(x.argmax(-1)?);
         for format in Format::all() {
             let w = Rows {
                 format,

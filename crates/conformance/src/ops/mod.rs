@@ -1,23 +1,31 @@
 //! The conformance list: every operation.
 
 mod attention;
+mod composed;
 mod custom;
 mod map;
 mod matmul;
 mod moves;
+mod ordered;
+mod products;
 mod program;
 mod rope;
 mod rows;
 mod scalar;
+mod words;
 
 pub use attention::Attention;
+pub use composed::{Composed, Joined as Moved};
 pub use custom::Custom;
 pub use map::{Cast, Function, Joined, Quotient, Select, WithNumber};
 pub use matmul::{Epilogue, Matmul, MatmulQuantised};
 pub use moves::{Copy, Take, TakeQuantised, Write};
+pub use ordered::Ordered;
+pub use products::{Attend, Dot};
 pub use program::Program;
 pub use rope::Rope;
 pub use rows::{ArgMax, LayerNorm, Reduce, RmsNorm, Softmax};
+pub use words::Words;
 
 /// Calls another macro with the list: `name: type,` for each case.
 #[macro_export]
@@ -46,6 +54,12 @@ macro_rules! every_case {
             matmul_epilogue: $crate::ops::Epilogue,
             attention: $crate::ops::Attention,
             custom: $crate::ops::Custom,
+            composed: $crate::ops::Composed,
+            joined: $crate::ops::Moved,
+            ordered: $crate::ops::Ordered,
+            dot: $crate::ops::Dot,
+            attend: $crate::ops::Attend,
+            words: $crate::ops::Words,
         }
     };
 }

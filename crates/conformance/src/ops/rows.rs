@@ -2,12 +2,12 @@
 
 use crate::numbers::{round, stored};
 use crate::{Case, Expected, Numbers, Span, Values, length, view};
-use kiln_array::{Array, DType, Device, Reduce as Kind, Result};
+use kiln_array::{Array, DType, Device, Op, Reduce as Kind, Result};
 use proptest::prelude::*;
 
 /// The error of an f32 sum of `n` terms in eight lanes, as a share of their sizes: every term is
 /// rounded once for each later one in its lane, and a few times where lanes meet.
-fn sum_error(n: usize) -> f64 {
+pub(crate) fn sum_error(n: usize) -> f64 {
     (16.0 + n as f64 / 8.0) * 2f64.powi(-24)
 }
 
@@ -77,6 +77,17 @@ impl Case for Reduce {
     fn build(&self, device: &Device) -> Result<Array> {
         let x = self.x.on(device)?;
         match self.kind {
+            // The method counts bytes in u32.
+            Kind::Sum if self.x.dtype == DType::U8 => {
+                let axis = self.axis as u8;
+                Array::make(
+                    Op::Reduce {
+                        kind: Kind::Sum,
+                        axis,
+                    },
+                    vec![x],
+                )
+            }
             Kind::Sum => x.sum(self.axis as i32),
             Kind::Max => x.max(self.axis as i32 - x.shape().len() as i32),
             Kind::Mean => x.mean(self.axis as i32),
@@ -154,7 +165,7 @@ impl Case for ArgMax {
     }
 
     fn build(&self, device: &Device) -> Result<Array> {
-        self.x.on(device)?.argmax()
+        self.x.on(device)?.argmax(-1)
     }
 
     fn expected(&self) -> Expected {
@@ -198,7 +209,7 @@ impl Case for Softmax {
     }
 
     fn build(&self, device: &Device) -> Result<Array> {
-        self.x.on(device)?.softmax()
+        self.x.on(device)?.softmax(-1)
     }
 
     fn expected(&self) -> Expected {

@@ -20,14 +20,12 @@ pub(crate) fn apply(f: Scalar, dtype: DType, arguments: [f64; 3]) -> Span {
     }
 }
 
-/// Results of this dtype: bool for a comparison.
+/// Results of this dtype: bool for a comparison, u32 for bits.
 pub(crate) fn result(f: Scalar, dtype: DType) -> Option<DType> {
-    f.result(dtype.kind()).map(|kind| {
-        if kind == Kind::Bool {
-            DType::Bool
-        } else {
-            dtype
-        }
+    f.result(dtype.kind()).map(|kind| match kind {
+        Kind::Bool => DType::Bool,
+        Kind::U32 if dtype.is_float() => DType::U32,
+        _ => dtype,
     })
 }
 
@@ -64,6 +62,9 @@ fn float(f: Scalar, [a, b, c]: [f64; 3]) -> Span {
         Scalar::Sin => Span::near(a.sin(), 2e-7),
         Scalar::Cos => Span::near(a.cos(), 2e-7),
         Scalar::Erf => Span::near(erf(a), 5e-7),
+        Scalar::ErfInv => steps(erfinv(a), 4.0),
+        Scalar::Power => power(a, b),
+        Scalar::Bits => exact((a as f32).to_bits().into()),
         // An exponential, a sum and a quotient. The exponential overflows at -88.7, where the
         // sigmoid is below 1e-38.
         Scalar::Sigmoid => Span::near(1.0 / (1.0 + (-a).exp()), 1e-38).wider(4.0),
@@ -115,6 +116,13 @@ fn integer(f: Scalar, kind: Kind, [a, b, c]: [i64; 3]) -> Option<i64> {
                 a % b
             }
         }
+        Scalar::Power if b < 0 => match a {
+            1 => 1,
+            -1 => 1 - 2 * b.rem_euclid(2),
+            _ => 0,
+        },
+        // Only the low 32 bits matter to what is kept.
+        Scalar::Power => (a as i32).wrapping_pow(b as u32).into(),
         Scalar::Neg if kind == Kind::I32 => -a,
         Scalar::Abs if kind == Kind::I32 => a.abs(),
         Scalar::Min => a.min(b),
@@ -136,6 +144,39 @@ fn integer(f: Scalar, kind: Kind, [a, b, c]: [i64; 3]) -> Option<i64> {
         }
         _ => return None,
     })
+}
+
+/// The processor's powers are within a place; a GPU's, where they are no products, lose as much as
+/// the logarithm's rounding is stretched.
+fn power(a: f64, b: f64) -> Span {
+    let value = match a == 1.0 || b == 0.0 {
+        true => 1.0,
+        false if a.is_nan() || b.is_nan() => f64::NAN,
+        false => a.powf(b),
+    };
+    let stretched = if crate::numbers::are_for_gpu() {
+        12.0 + 4.0 * (b * a.abs().ln()).abs().min(100.0)
+    } else {
+        1.0
+    };
+    Span::near(value, stretched * ulp(DType::F32, value))
+}
+
+/// The inverse error function by Newton's method.
+fn erfinv(x: f64) -> f64 {
+    if !(-1.0..=1.0).contains(&x) {
+        return f64::NAN;
+    }
+    if x.abs() == 1.0 {
+        return x * f64::INFINITY;
+    }
+    let tail = (-(1.0 - x.abs()).ln()).max(0.0).sqrt();
+    let mut y: f64 = if x.abs() < 0.9 { x } else { tail.copysign(x) };
+    for _ in 0..60 {
+        let slope = std::f64::consts::FRAC_2_SQRT_PI * (-y * y).exp();
+        y -= ((erf(y) - x) / slope).clamp(-0.5, 0.5);
+    }
+    y
 }
 
 /// The error function: its series below 3, the continued fraction of its complement above.

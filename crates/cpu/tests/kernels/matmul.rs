@@ -170,10 +170,10 @@ fn an_epilogue_gives_the_bits_of_separate_steps() {
 fn twice(device: &Device, t: usize) -> Result<Array> {
     let mut x = random(1, &[t, 32], DType::F32, device)?.silu()?;
     let w = random(2, &[8, 32], DType::F32, device)?;
-    let before = x.matmul(&w)?.softmax()?;
+    let before = x.matmul(&w)?.softmax(-1)?;
     let zero = Array::from_slice(&[0u32], &[1], device)?;
     x.write(0, &zero, &Array::zeros(DType::F32, &[1, 32], device)?)?;
-    before - x.matmul(&w)?.softmax()?
+    before - x.matmul(&w)?.softmax(-1)?
 }
 
 #[test]

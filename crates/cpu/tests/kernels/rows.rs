@@ -73,12 +73,12 @@ fn argmax_is_the_first_of_equals_and_the_first_nan() {
     (nan[2700], nan[2800]) = (f32::NAN, f32::NAN);
     let lowest = vec![f32::NEG_INFINITY; 3000];
     let all = [row, nan, lowest].concat();
-    let results = everywhere(|device| Array::from_slice(&all, &[3, 3000], device)?.argmax());
+    let results = everywhere(|device| Array::from_slice(&all, &[3, 3000], device)?.argmax(-1));
     results
         .iter()
         .for_each(|result| assert_eq!(result, &[1500.0, 2700.0, 0.0]));
     let results =
-        everywhere(|device| Array::from_slice(&[-5i32, 7, -9, 7], &[2, 2], device)?.argmax());
+        everywhere(|device| Array::from_slice(&[-5i32, 7, -9, 7], &[2, 2], device)?.argmax(-1));
     results
         .iter()
         .for_each(|result| assert_eq!(result, &[1.0, 1.0]));

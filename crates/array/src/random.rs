@@ -1,0 +1,185 @@
+//! Random numbers from keys, as MLX makes them.
+//!
+//! A key is two words, u32\[2\]. The same key gives the same numbers, on every device: `bits`, `split`
+//! and `uniform` between 0 and 1 are those of `mlx.core.random` bit for bit. There is no hidden state.
+//!
+//! ```
+//! # fn main() -> kiln_array::Result<()> {
+//! use kiln_array::{Array, DType, random};
+//! let device = kiln_cpu::device(Default::default())?;
+//! let key = random::key(0, &device)?;
+//! assert_eq!(random::bits(&[1], &key)?.to_vec::<u32>()?, [0x6b200159]);
+//! let keys = random::split(&key, 2)?;
+//! assert_eq!(keys.index(0)?.to_vec::<u32>()?, [4146024105, 967050713]);
+//! let x = random::uniform(0.0, 1.0, &[1], DType::F32, &key)?;
+//! assert_eq!(x.item::<f32>()?, 0.41845712);
+//! assert_eq!(*random::normal(&[2, 3], DType::F16, &key)?.shape(), [2, 3]);
+//! let logits = Array::new([[1.0, 2.0, 30.0]], &device)?;
+//! assert_eq!(random::categorical(&logits, &key)?.to_vec::<u32>()?, [2]);
+//! # Ok(()) }
+//! ```
+
+use crate::{Array, Constant, DType, Device, Expr, Instr, Op, Result, Scalar, Shape};
+
+/// The key of a seed.
+#[track_caller]
+pub fn key(seed: u64, device: &Device) -> Result<Array> {
+    Array::from_slice(&[(seed >> 32) as u32, seed as u32], &[2], device)
+}
+
+/// `count` keys from one: u32\[count, 2\].
+#[track_caller]
+pub fn split(key: &Array, count: usize) -> Result<Array> {
+    bits(&[count, 2], key)
+}
+
+/// Random words, u32: Threefry-2x32 with 20 rounds (J. Salmon et al., "Parallel random numbers: as
+/// easy as 1, 2, 3", 2011) over counters laid out as MLX does.
+#[track_caller]
+pub fn bits(shape: &[usize], key: &Array) -> Result<Array> {
+    if key.dtype() != DType::U32 || *key.shape() != [2] {
+        return key.invalid("bits", "a key u32[2]");
+    }
+    let fits = Shape::new(shape).filter(|shape| u32::try_from(shape.elements()).is_ok());
+    let Some(shape) = fits else {
+        return key.invalid(
+            "bits",
+            format!("a shape that can be counted in 32 bits, not {shape:?},"),
+        );
+    };
+    let count = shape.elements() as u32;
+    let numbers = Array::arange(0, count, 1, DType::U32, key.device())?;
+    let words = vec![numbers, key.slice(0, 0..1)?, key.slice(0, 1..2)?];
+    Array::make(Op::Map(threefry(count)), words)?.reshape(&shape)
+}
+
+/// A program that is written instruction by instruction.
+#[derive(Default)]
+struct Program {
+    code: Vec<Instr>,
+    constants: Vec<Constant>,
+}
+
+impl Program {
+    fn push(&mut self, instr: Instr) -> u8 {
+        self.code.push(instr);
+        (self.code.len() - 1) as u8
+    }
+
+    fn word(&mut self, bits: u32) -> u8 {
+        let dtype = DType::U32;
+        self.constants.push(Constant { dtype, bits });
+        self.push(Instr::Const((self.constants.len() - 1) as u8))
+    }
+
+    fn apply(&mut self, f: Scalar, a: u8, b: u8) -> u8 {
+        self.push(Instr::Apply(f, [a, b, 0]))
+    }
+
+    fn select(&mut self, condition: u8, yes: u8, no: u8) -> u8 {
+        self.push(Instr::Apply(Scalar::Select, [condition, yes, no]))
+    }
+}
+
+/// Word `number` of `count`, from operands `number`, and the two words of the key.
+///
+/// The first half of the words are the first results of counters `(i, half + i)`, the second half
+/// their second results. An odd count has one more in the middle: the first of counter `(half, 0)`.
+fn threefry(count: u32) -> Expr {
+    const TURNS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
+    use Scalar::{Add, Less, Or, ShiftLeft, ShiftRight, Sub, Xor};
+    let mut p = Program::default();
+    let number = p.push(Instr::Input(0));
+    let (k0, k1) = (p.push(Instr::Input(1)), p.push(Instr::Input(2)));
+    let (half, zero) = (p.word(count / 2), p.word(0));
+    let ahead = p.word(count.div_ceil(2));
+    let first = p.apply(Less, number, ahead);
+    let in_pair = p.apply(Less, number, half);
+    let (less, more) = (p.apply(Sub, number, ahead), p.apply(Add, number, ahead));
+    let second_counter = p.select(in_pair, more, zero);
+    let mut a = p.select(first, number, less);
+    let mut b = p.select(first, second_counter, number);
+    let parity = p.word(0x1bd1_1bda);
+    let k2 = p.apply(Xor, k0, k1);
+    let keys = [k0, k1, p.apply(Xor, k2, parity)];
+    a = p.apply(Add, a, k0);
+    b = p.apply(Add, b, k1);
+    let turns = TURNS.map(|four| four.map(|by| (p.word(by), p.word(32 - by))));
+    for group in 0..5u8 {
+        for (left, right) in turns[group as usize % 2] {
+            a = p.apply(Add, a, b);
+            let (high, low) = (p.apply(ShiftLeft, b, left), p.apply(ShiftRight, b, right));
+            let turned = p.apply(Or, high, low);
+            b = p.apply(Xor, turned, a);
+        }
+        a = p.apply(Add, a, keys[(group as usize + 1) % 3]);
+        b = p.apply(Add, b, keys[(group as usize + 2) % 3]);
+        let step = p.word(u32::from(group) + 1);
+        b = p.apply(Add, b, step);
+    }
+    let word = p.select(first, a, b);
+    p.push(Instr::Cast(DType::U32, word));
+    Expr::new(3, &p.code, &p.constants)
+}
+
+/// Numbers from `low` up to, but not including, `high`: `min(bits / 2³², 1 - 2⁻²⁴) · (high - low) +
+/// low`, where the first part is rounded to f32 and all of it to `dtype`, a float dtype. Other bounds
+/// than 0 and 1 may differ from MLX in a last place where a GPU rounds product and sum once.
+#[track_caller]
+pub fn uniform(low: f32, high: f32, shape: &[usize], dtype: DType, key: &Array) -> Result<Array> {
+    if !dtype.is_float() {
+        return key.invalid("uniform", format!("a float dtype, not {dtype},"));
+    }
+    let words = bits(shape, key)?.cast(DType::F32)?;
+    let most = dtype_before_one(dtype);
+    let unit = (words * (1.0 / 4_294_967_296.0))?
+        .cast(dtype)?
+        .minimum(most)?;
+    if (low, high) == (0.0, 1.0) {
+        return Ok(unit);
+    }
+    let (low, high) = (dtype.round(low), dtype.round(high));
+    (unit * dtype.round(high - low))? + low
+}
+
+/// The largest number of a float dtype below 1.
+fn dtype_before_one(dtype: DType) -> f32 {
+    match dtype {
+        DType::F16 => 1.0 - 2f32.powi(-11),
+        DType::BF16 => 1.0 - 2f32.powi(-8),
+        _ => 1.0 - 2f32.powi(-24),
+    }
+}
+
+/// Numbers of the standard normal distribution: `√2 · erfinv(u)` of uniform `u` between -1 and 1,
+/// drawn in f32, within 8 last places of f32 of that, and then rounded to `dtype`.
+#[track_caller]
+pub fn normal(shape: &[usize], dtype: DType, key: &Array) -> Result<Array> {
+    if !dtype.is_float() {
+        return key.invalid("normal", format!("a float dtype, not {dtype},"));
+    }
+    let u = uniform((-1f32).next_up(), 1.0, shape, DType::F32, key)?;
+    (u.erfinv()? * std::f32::consts::SQRT_2)?.cast(dtype)
+}
+
+/// For each row of unnormalised log-probabilities (its innermost axis, which goes) a position drawn
+/// from their softmax, as u32. Like MLX, a single row of an array with more axes is drawn by
+/// inverting the sums of its weights, all others by the largest of `logits - ln(-ln u)`.
+#[track_caller]
+pub fn categorical(logits: &Array, key: &Array) -> Result<Array> {
+    let shape = logits.shape();
+    if !logits.dtype().is_float() || shape.last_axis() == 0 || shape.is_empty() {
+        return logits.invalid("categorical", "rows of floats");
+    }
+    let wide = logits.cast(DType::F32)?;
+    if shape.len() > 1 && shape.elements() == shape.last_axis() {
+        let weights = (&wide - wide.max(-1)?)?.exp()?;
+        let before = (weights.cumsum(-1)? - &weights)?;
+        let u = uniform(0.0, 1.0, &shape.without_last(), DType::F32, key)?.expand(-1)?;
+        let passed = before.less_equal(&(u * weights.sum(-1)?)?)?;
+        return (passed.sum(-1)?.squeeze(-1)? - 1)?.cast(DType::U32);
+    }
+    let u = uniform(0.0, 1.0, &shape, DType::F32, key)?;
+    let noise = u.log()?.negative()?.log()?;
+    (wide - noise)?.argmax(-1)
+}
