@@ -4,10 +4,13 @@ import tempfile
 import xml.dom.minidom
 from pathlib import Path
 
+import formats
 import growth
+import main
 import plot
 import report
 import store
+import table
 import targets
 
 
@@ -49,6 +52,13 @@ def verdicts():
     assert targets.Numbers(results()).share("smollm2", "kiln", targets.FOUR) == 100 * 20 / 4000
 
 
+def asked():
+    """What the command line may name is what the parts measure."""
+    assert set(main.MODELS) == {*table.TITLES, *formats.FORMATS}
+    names = {row.why[2] for row in targets.table({}) if row.why[0] == "formats"}
+    assert names <= set(formats.FORMATS["1.1b"]), names
+
+
 def slopes():
     base, each, pair = growth.fit([(x, 3 + 2 * x + 0.5 * x * x) for x in (1, 2, 5, 9)], [0, 1, 2])
     assert all(abs(a - b) < 1e-6 for a, b in ((base, 3), (each, 2), (pair, 0.5)))
@@ -82,7 +92,7 @@ def resumed():
 
 
 if __name__ == "__main__":
-    checks = [verdicts, slopes, written, resumed]
+    checks = [verdicts, asked, slopes, written, resumed]
     store.say = lambda text: None
     for check in checks:
         check()

@@ -12,7 +12,7 @@ WORKERS = Path(__file__).resolve().parent / "workers"
 FIRST = 8
 
 
-@dataclass
+@dataclass(frozen=True)
 class Work:
     """What a measurement of speed is of: tokens of the prompt, tokens generated, and behind how many."""
 

@@ -197,4 +197,5 @@ def main():
         sys.exit(f"error: {len(wrong)} could not be measured: {'; '.join(wrong)}")
 
 
-main()
+if __name__ == "__main__":
+    main()
