@@ -112,6 +112,8 @@ def arguments():
         asked.parts, asked.models = "table", "smollm2"
     if asked.trial:
         asked.output = asked.folder / "trial"
+        # Threads that wait for others by turning round and round take minutes where others run, too.
+        os.environ["OMP_WAIT_POLICY"] = "passive"
     return asked
 
 
