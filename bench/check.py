@@ -36,7 +36,7 @@ def results():
                 "llama": group("llama.cpp", "Q4_0", theirs),
                 "none": group("transformers", "bf16", [], failed="no such program"),
             },
-            "curves": {"kiln, 2 threads": {"engine": "kiln", "threads": 2, "shape": shape, "samples": [curve]}},
+            "curves": {"kiln, 2 threads": {"name": "kiln, 2 threads", "engine": "kiln", "threads": 2, "shape": shape, "samples": [curve]}},
         },
     }
 

@@ -6,9 +6,10 @@ import engines
 import targets
 from store import Turn
 
-# By threads. All prompts of llama.cpp's are parts of one, of whole pieces of 512.
-DEPTHS = {"one": [0, 512, 2048], "all": [0, 512, 1024, 2048, 4096, 8064]}
-LENGTHS = {"one": [64, 256, 512, 2048], "all": [64, 128, 256, 512, 1024, 2048, 4096, 8192]}
+# Lengths of prompts, and depths. Long ones take a minute, so they are measured once, and with all threads.
+SHORT = [64, 128, 256, 512, 1024, 2048], [0, 512, 1024, 2048]
+LONG = [4096, 8192], [4096, 8064]
+TRIAL = [64, 128, 512], [0, 512]
 
 
 def prepare(bench):
@@ -27,18 +28,23 @@ def pair(bench):
 def run(bench):
     turns = [Turn("limits", 1, bench.limits)]
     for threads in sorted({1, bench.threads}, reverse=True):
-        which = "one" if threads == 1 and bench.threads > 1 else "all"
-        lengths, depths, tokens = LENGTHS[which], DEPTHS[which], 32
-        if bench.trial:
-            lengths, depths, tokens = lengths[:3], depths[:2], 4
         for engine in pair(bench):
-            about = {"engine": engine.name, "weights": engine.label, "threads": threads}
-            if engine.name == "kiln":
-                about["shape"] = shape(engine.weights)
-            measure = lambda engine=engine, said=(threads, lengths, depths, tokens): engine.curve(*said)
-            name = f"{engine.name}, {threads} thread" + ("s" if threads > 1 else "")
-            turns.append(Turn(name, min(2, bench.rounds), measure, about))
+            if bench.trial:
+                turns.append(turn("short", engine, 1, threads, *TRIAL, 4))
+                continue
+            turns.append(turn("short", engine, min(2, bench.rounds), threads, *SHORT, 32))
+            if threads == bench.threads:
+                turns.append(turn("long", engine, 1, threads, *LONG, 32))
     bench.store.take("curves", turns)
+
+
+def turn(kind, engine, rounds, *asked):
+    threads = asked[0]
+    name = f"{engine.name}, {threads} thread" + ("s" if threads > 1 else "")
+    about = {"name": name, "engine": engine.name, "weights": engine.label, "threads": threads}
+    if engine.name == "kiln":
+        about["shape"] = shape(engine.weights)
+    return Turn(f"{name}, {kind}", rounds, lambda: engine.curve(*asked), about)
 
 
 def shape(weights):

@@ -19,17 +19,18 @@ def fit(points, powers):
 
 
 def curves(numbers, kind):
-    """By name: (tokens, seconds of one at that depth, or of a prompt of that length), in medians; and what is known of it."""
-    found = {}
-    for key, group in numbers.parts.get("curves", {}).items():
-        rates = {}
-        for sample in group["samples"] if key != "limits" else []:
+    """By name: (tokens, seconds of one at that depth, or of a prompt of that length), in medians; and what
+    is known of it."""
+    rates, about = {}, {}
+    for group in numbers.groups("curves"):
+        for sample in group["samples"]:
+            about[group["name"]] = group
             for x, rate in sample[kind].items():
-                rates.setdefault(int(x), []).append(rate)
-        if rates:
-            medians = {x: targets.median(values) for x, values in sorted(rates.items())}
-            points = [(x, (x if kind == "length" else 1) / rate) for x, rate in medians.items()]
-            found[key] = points, group
+                rates.setdefault(group["name"], {}).setdefault(int(x), []).append(rate)
+    found = {}
+    for name, taken in rates.items():
+        medians = {x: targets.median(values) for x, values in sorted(taken.items())}
+        found[name] = [(x, (x if kind == "length" else 1) / rate) for x, rate in medians.items()], about[name]
     return found
 
 

@@ -39,9 +39,10 @@ def profile(bench, *why):
 
 
 def text(command):
-    """Without the trailing blanks of its table, which nobody sees and Git complains of."""
-    lines = child.run(command).text.strip().splitlines()
-    return {"text": "\n".join(line.rstrip() for line in lines)}
+    """Without the table of the test above it, and without trailing blanks, which nobody sees and Git
+    complains of."""
+    profile = child.run(command).text.strip().split("\n\n", 1)[-1]
+    return {"text": "\n".join(line.rstrip() for line in profile.splitlines())}
 
 
 def start(bench, path):
