@@ -30,7 +30,7 @@ import table
 
 PARTS = {"table": table, "formats": formats, "conversion": conversion, "curves": curves}
 MODELS = ["smollm2", "1.1b", "7b"]
-# Share of the cores above which other programs make a measurement worthless.
+# Share of the processor above which other programs make a measurement worthless.
 BUSY = 0.1
 
 
@@ -126,7 +126,8 @@ def opened(asked):
         "llama.cpp": asked.about_llama,
     }
     name = "trial" if asked.trial else "quick" if asked.quick else "results"
-    found = store.Store(asked.folder / f"{name}.json", about, asked.seconds)
+    most = None if asked.busy or asked.trial else BUSY
+    found = store.Store(asked.folder / f"{name}.json", about, asked.seconds, most)
     return Bench(
         kiln=asked.kiln,
         candle=asked.candle,
