@@ -167,7 +167,7 @@ def measure(bench, asked):
         (bench.store.resume if asked.resume else bench.store.forget)(part)
     if not asked.resume:
         bench.store.forget("profiles")
-        bench.store.note("commit", commit(Path(__file__).parent))
+    bench.store.note("commit", commit(Path(__file__).parent))
     before = bench.store.results.get("loads", []) if asked.resume else []
     bench.store.note("loads", [*before, [round(load, 2) for load in os.getloadavg()]])
     for part in parts:
