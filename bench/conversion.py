@@ -1,32 +1,39 @@
 """Conversion to 4 bits: time and memory of kiln convert and of mlx_lm.convert."""
 
 import shutil
-import statistics
 import sys
 
 import child
-import models
+from store import Turn
+from table import TITLES
+
+
+def prepare(bench):
+    for name in names(bench):
+        bench.model(name).bf16(bench.kiln)
 
 
 def run(bench):
-    for name in bench.models:
-        if name == "7b":
-            continue
-        model = bench.model(name)
-        source = model.bf16(bench.kiln)
-        target = bench.folder / "converted"
-        commands = {
-            "kiln": [bench.kiln, "convert", source, "--mlx-path", target, "-q", "--dtype", "bfloat16"],
-            "mlx-lm": [sys.executable, "-m", "mlx_lm", "convert", "--hf-path", source, "--mlx-path", target, "-q", "--dtype", "bfloat16"],
-        }
-        taken = {engine: [] for engine in commands}
-        for number in range(bench.rounds):
-            for engine, command in commands.items():
-                models.say(f"{name}, round {number + 1} of {bench.rounds}: {engine} converts")
-                shutil.rmtree(target, ignore_errors=True)
-                done = child.run(command, HF_HUB_OFFLINE="1")
-                taken[engine].append({"seconds": done.seconds, "peak_bytes": done.peak})
+    for name in names(bench):
+        source, target = bench.model(name).bf16(bench.kiln), bench.folder / "converted"
+        said = ["--mlx-path", target, "-q", "--dtype", "bfloat16"]
+        commands = {"kiln": [bench.kiln, "convert", source, *said]}
+        if bench.has("mlx_lm"):
+            commands["mlx-lm"] = [sys.executable, "-m", "mlx_lm", "convert", "--hf-path", source, *said]
+        turns = []
+        for engine, command in commands.items():
+            about = {"model": name, "title": TITLES[name], "engine": engine}
+            measure = lambda command=command: converted(command, target)
+            turns.append(Turn(f"{name}, {engine} converts", bench.rounds, measure, about))
+        bench.store.take("conversion", turns)
         shutil.rmtree(target, ignore_errors=True)
-        median = lambda engine, key: statistics.median(sample[key] for sample in taken[engine])
-        rows = [{"engine": engine, "seconds": median(engine, "seconds"), "peak_bytes": median(engine, "peak_bytes"), "samples": taken[engine]} for engine in commands]
-        bench.save("conversion", {name: {"title": model.title, "rows": rows}})
+
+
+def names(bench):
+    return [name for name in bench.models if name in TITLES]
+
+
+def converted(command, target):
+    shutil.rmtree(target, ignore_errors=True)
+    done = child.run(command, HF_HUB_OFFLINE="1")
+    return {"seconds_taken": done.seconds, "peak_bytes": done.peak}

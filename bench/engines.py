@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import child
@@ -9,6 +10,15 @@ import models
 
 WORKERS = Path(__file__).resolve().parent / "workers"
 FIRST = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a measurement of speed is of: tokens of the prompt, tokens generated, and behind how many."""
+
+    prompt: int = 512
+    generate: int = 128
+    depths: tuple = (0, 512)
 
 
 def ids(count):
@@ -26,35 +36,38 @@ class Kiln:
         self.read_bytes = models.bytes_read(weights)
 
     def bench(self, threads, *arguments):
-        command = [self.program, "bench", "--json", "-m", self.weights, "--threads", threads]
-        return json.loads(child.run([*command, *self.options, *arguments]).text)
+        command = [self.program, "bench", "--json", "-r", 1, "-m", self.weights, "--threads", threads]
+        return json.loads(child.run([*command, *self.options, *arguments]).text)["results"]
+
+    def runs(self, threads, prompt, tokens):
+        command = [self.program, "run", "--quiet", "--ignore-eos", "--threads", threads, "--model", self.weights]
+        return child.run([*command, *self.options, "--prompt-ids", ids(prompt), "--max-tokens", tokens])
+
+    def first(self, threads):
+        return {"first_s": self.runs(threads, FIRST, 1).seconds}
+
+    def memory(self, work, threads):
+        return {"peak_bytes": self.runs(threads, work.prompt, work.generate).peak}
 
     def speed(self, work, threads):
-        """Prompt and generation from an empty cache, the first token, and memory."""
-        base = [self.program, "run", "--quiet", "--ignore-eos", "--threads", threads, "--model", self.weights]
-        base += self.options
-        first = child.run([*base, "--prompt-ids", ids(FIRST), "--max-tokens", 1])
-        whole = child.run([*base, "--prompt-ids", ids(work.prompt), "--max-tokens", work.generate])
-        found = self.bench(threads, "-r", 1, "-p", work.prompt, "-n", work.generate)
-        rates = {row["test"]: row["tok_s"] for row in found["results"]}
-        return {
-            "version": child.run([self.program, "--version"]).text.split()[-1],
-            "first_s": first.seconds,
-            "pp": rates[f"pp{work.prompt}"],
-            "tg": {0: rates[f"tg{work.generate}"]},
-            "peak_bytes": whole.peak,
-        }
+        prompt, *empty = self.bench(threads, "-p", work.prompt, "-n", work.generate if 0 in work.depths else 0)
+        found = {"version": child.run([self.program, "--version"]).text.split()[-1], "pp": prompt["tok_s"]}
+        deep = [depth for depth in work.depths if depth > 0]
+        return {**found, "tg": {**{"0": row["tok_s"] for row in empty}, **self.depths(work, threads, deep)}}
 
     def depths(self, work, threads, depths):
         """Generation behind so many tokens."""
-        text = ",".join(map(str, depths))
-        found = self.bench(threads, "-r", 1, "-p", 0, "-n", work.generate, "-d", text)
-        return {depth: row["tok_s"] for depth, row in zip(depths, found["results"])}
+        if not depths:
+            return {}
+        rows = self.bench(threads, "-p", 0, "-n", work.generate, "-d", ",".join(map(str, depths)))
+        return {str(depth): row["tok_s"] for depth, row in zip(depths, rows)}
 
-    def prompts(self, lengths, threads):
-        """Reading prompts of these lengths."""
-        found = self.bench(threads, "-r", 1, "-n", 0, "-p", ",".join(map(str, lengths)))
-        return {length: row["tok_s"] for length, row in zip(lengths, found["results"])}
+    def curve(self, threads, lengths, depths, generate):
+        prompts = self.bench(threads, "-n", 0, "-p", ",".join(map(str, lengths)))
+        return {
+            "length": {str(length): row["tok_s"] for length, row in zip(lengths, prompts)},
+            "depth": self.depths(Work(0, generate), threads, depths),
+        }
 
 
 class Worker:
@@ -64,22 +77,20 @@ class Worker:
         self.name, self.command, self.weights, self.label = name, command, weights, label
         self.read_bytes = models.bytes_read(weights)
 
-    def measure(self, threads, prompt, generate, depths):
+    def measure(self, threads, prompt, generate, depths, *more):
         numbers = ["--prompt", prompt, "--generate", generate, "--depths", ",".join(map(str, depths))]
         limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
-        command = [*self.command, self.weights, "--threads", threads, *numbers]
-        found = json.loads(child.run(command, **limits).text.splitlines()[-1])
-        found["tg"] = {int(depth): rate for depth, rate in found["tg"].items()}
-        return found
+        command = [*self.command, self.weights, "--threads", threads, *numbers, *more]
+        return json.loads(child.run(command, **limits).text.splitlines()[-1])
 
     def speed(self, work, threads):
-        return self.measure(threads, work.prompt, work.generate, [0])
+        return self.measure(threads, work.prompt, work.generate, work.depths)
 
     def depths(self, work, threads, depths):
         return self.measure(threads, 0, work.generate, depths)["tg"]
 
-    def prompts(self, lengths, threads):
-        return {length: self.measure(threads, length, 0, [])["pp"] for length in lengths}
+    def curve(self, threads, lengths, depths, generate):
+        return self.measure(threads, 0, generate, depths, "--lengths", ",".join(map(str, lengths)))
 
 
 def python_worker(name, file, weights, label):

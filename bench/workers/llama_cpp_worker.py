@@ -24,6 +24,9 @@ class Engine:
     def reset(self):
         c.llama_memory_clear(c.llama_get_memory(self.context), True)
 
+    def truncate(self, length):
+        c.llama_memory_seq_rm(c.llama_get_memory(self.context), 0, length, -1)
+
     def read(self, ids):
         for start in range(0, len(ids), 512):
             self.decode(ids[start : start + 512])
