@@ -7,7 +7,7 @@ use crate::trace;
 use clap::Args;
 use kiln::{CpuOptions, Device};
 use kiln_array::{Backend, Observer, Options, Recorder, Run};
-use kiln_conformance::Verified;
+use kiln_conformance::{Finite, Verified};
 use kiln_cpu::{Cpu, Limits};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -119,6 +119,11 @@ impl Machine {
         };
         let backend: Box<dyn Backend> = if asked("KILN_VERIFY") {
             Box::new(Verified::new(backend, Box::new(self.reference()?)))
+        } else {
+            backend
+        };
+        let backend: Box<dyn Backend> = if asked("KILN_NAN_CHECK") {
+            Box::new(Finite::new(backend))
         } else {
             backend
         };

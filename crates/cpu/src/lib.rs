@@ -258,4 +258,8 @@ impl Backend for Cpu {
     fn queues(&self) -> bool {
         false
     }
+
+    fn together(&self) -> usize {
+        kernels::matmul::TOGETHER
+    }
 }

@@ -33,8 +33,8 @@ pub use kiln_formats as formats;
 #[cfg(feature = "hub")]
 pub use kiln_hub as hub;
 pub use kiln_model::{
-    Cache, Config, Error, Event, Finish, Generation, Logprobs, Model, Request, Result, Truncate,
-    map,
+    Batch, Cache, Config, Error, Event, Finish, Generation, Logprobs, Model, Request, Result,
+    Truncate, map,
 };
 pub use kiln_sample as sample;
 pub use kiln_tokenizer::{ChatTemplate, Detokenizer, Message, Tokenizer};

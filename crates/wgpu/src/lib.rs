@@ -187,4 +187,8 @@ impl Backend for Gpu {
     fn queues(&self) -> bool {
         true
     }
+
+    fn together(&self) -> usize {
+        lower::TOGETHER
+    }
 }

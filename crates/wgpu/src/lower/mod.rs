@@ -46,9 +46,14 @@ pub(crate) enum Place {
 pub(crate) struct Lowered {
     /// In order.
     pub(crate) dispatches: Vec<Dispatch>,
+    /// For each dispatch the step that it is part of.
+    pub(crate) steps: Vec<usize>,
     /// Bytes of each piece of scratch memory.
     pub(crate) scratch: [usize; 2],
 }
+
+/// How many lines a product takes with the kernel for one.
+pub(crate) const TOGETHER: usize = matmul::FEW;
 
 /// Whether `op` has a kernel.
 pub(crate) fn supports(op: &Op) -> bool {
@@ -89,13 +94,16 @@ pub(crate) fn lower(context: &Facts, plan: &Plan, files: &Files<'_>) -> Result<L
         dispatches: Vec::new(),
         scratch: [0; 2],
     };
-    for step in &plan.steps {
+    let mut steps = Vec::new();
+    for (number, step) in plan.steps.iter().enumerate() {
         if step.output.layout.shape().elements() > 0 {
-            lowering.step(step)?;
+            lowering.step(step).map_err(|error| error.in_step(number))?;
         }
+        steps.resize(lowering.dispatches.len(), number);
     }
     Ok(Lowered {
         dispatches: lowering.dispatches,
+        steps,
         scratch: lowering.scratch,
     })
 }
