@@ -7,7 +7,7 @@
     reason = "a failed test panics"
 )]
 
-use kiln_array::{DType, Device, eval};
+use kiln_array::{DType, Device, Format, eval};
 use kiln_model::{Event, Finish, Model, Request};
 use kiln_tests::checkpoint::Llama;
 use kiln_tests::devices;
@@ -22,11 +22,15 @@ fn load(llama: &Llama, dtype: DType, device: &Device) -> (TempDir, Model) {
 
 /// Layers of one format, of several (so that keys and values lie apart), and of floats.
 fn models() -> Vec<(Llama, DType)> {
+    let mut brain = Llama::quantised(2);
+    for format in brain.formats.values_mut() {
+        *format = Format::affine(4, 32, DType::BF16).unwrap();
+    }
     let mut apart = Llama::quantised(5);
     apart.formats.remove("model.layers.0.self_attn.k_proj");
     vec![
         (Llama::quantised(1), DType::F16),
-        (Llama::quantised(2), DType::BF16),
+        (brain, DType::BF16),
         (Llama::random(3), DType::F32),
         (Llama::random(4), DType::BF16),
         (apart, DType::F16),

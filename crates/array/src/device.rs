@@ -40,7 +40,7 @@ impl Schedule {
         let (known, nodes) = (plan.steps.get(step)?, self.nodes.get(step)?);
         let mut origins: Vec<Origin> = Vec::new();
         for node in nodes.iter().filter_map(|node| traced.get(*node as usize)) {
-            if !origins.contains(&node.origin) {
+            if !origins.iter().any(|known| known.reads_as(&node.origin)) {
                 origins.push(node.origin);
             }
         }

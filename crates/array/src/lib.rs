@@ -40,6 +40,7 @@
 
 mod array;
 mod backend;
+mod custom;
 mod decompose;
 mod device;
 mod dot;
@@ -66,6 +67,7 @@ mod work;
 
 pub use array::Array;
 pub use backend::{Backend, Buffer, Bytes, Memory, Part, Program, Storage};
+pub use custom::{Custom, CustomOp, Elements, Fill, Function};
 pub use device::{Device, Observer, Options, Stats};
 pub use dtype::{DType, Element, Kind};
 pub use error::{Error, Result};
@@ -74,7 +76,7 @@ pub use expr::{Constant, Expr, Instr, Scalar, Value, cast};
 pub use format::{E2M1, Format, Mode, Scales, e4m3, e8m0};
 pub use functions::Rope;
 pub use layout::Layout;
-pub use op::{Bits, Custom, CustomOp, Op, Pairing, Reduce};
+pub use op::{Bits, Op, Pairing, Reduce};
 pub use origin::{Label, Origin, Place, label};
 pub use plan::{Operand, Plan, Slot, Step};
 pub use record::{Recorder, Run, Span};

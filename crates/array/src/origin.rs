@@ -67,6 +67,12 @@ impl Origin {
         }
     }
 
+    /// Whether both are told in the same words: the same line for the same part.
+    pub(crate) fn reads_as(&self, other: &Origin) -> bool {
+        let place = |origin: &Origin| (origin.site.file(), origin.site.line());
+        place(self) == place(other) && self.label == other.label
+    }
+
     /// Calls `f`; nodes that it makes have this origin.
     pub(crate) fn lend<R>(self, f: impl FnOnce() -> R) -> R {
         let site = Some(self.site);

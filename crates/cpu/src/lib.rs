@@ -214,8 +214,11 @@ impl fmt::Display for Cpu {
 }
 
 impl Backend for Cpu {
-    fn supports(&self, op: &Op, _: &[Spec]) -> bool {
-        !matches!(op, Op::Custom(_))
+    fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
+        match op {
+            Op::Custom(custom) => custom.function(inputs).is_some(),
+            _ => true,
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

@@ -11,7 +11,7 @@ mod rows;
 mod scalar;
 
 pub use attention::Attention;
-pub use custom::Custom;
+pub use custom::{Custom, CustomNative};
 pub use map::{Cast, Function, Joined, Quotient, Select, WithNumber};
 pub use matmul::{Epilogue, Matmul, MatmulQuantised};
 pub use moves::{Copy, Take, TakeQuantised, Write};
@@ -46,6 +46,7 @@ macro_rules! every_case {
             matmul_epilogue: $crate::ops::Epilogue,
             attention: $crate::ops::Attention,
             custom: $crate::ops::Custom,
+            custom_native: $crate::ops::CustomNative,
         }
     };
 }

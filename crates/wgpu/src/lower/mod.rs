@@ -1,6 +1,7 @@
 //! From the steps of a plan to dispatches.
 
 mod attention;
+mod custom;
 mod elements;
 mod matmul;
 mod matvec;
@@ -15,7 +16,7 @@ use crate::context::Facts;
 use crate::mapped::Block;
 use crate::memory::pieces;
 use crate::source::Kernel;
-use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Step};
+use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Spec, Step};
 use std::collections::HashMap;
 
 /// One kernel launch.
@@ -56,8 +57,11 @@ pub(crate) struct Lowered {
 pub(crate) const TOGETHER: usize = matmul::FEW;
 
 /// Whether `op` has a kernel.
-pub(crate) fn supports(op: &Op) -> bool {
-    !matches!(op, Op::Custom(_))
+pub(crate) fn supports(op: &Op, inputs: &[Spec]) -> bool {
+    match op {
+        Op::Custom(custom) => custom.wgsl(inputs).is_some(),
+        _ => true,
+    }
 }
 
 /// The tables among a plan's external slots that lie in mapped files, and where.
@@ -142,9 +146,7 @@ impl Lowering<'_> {
             } => self.rope((*pairing, *heads as usize, scale.get()), inputs, output),
             Op::Matmul { epilogue } => self.matmul(epilogue.as_ref(), inputs, output),
             Op::Attention { scale, window } => self.attention(scale.get(), *window, inputs, output),
-            other => Err(self
-                .context
-                .failed(format!("{} has no kernel", other.name()))),
+            Op::Custom(custom) => self.custom(custom, inputs, output),
         }
     }
 
