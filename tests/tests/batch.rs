@@ -83,6 +83,35 @@ fn a_row_of_a_batch_has_the_bits_that_it_has_alone() {
     }
 }
 
+#[test]
+fn a_row_of_a_batch_on_a_gpu_is_what_it_is_alone_but_for_rounding() {
+    for device in devices::gpu() {
+        let (_directory, model) = load(&Llama::quantised(6), DType::F16, &device);
+        let caches = || {
+            [3, 1, 9].map(|length| {
+                let mut cache = model.cache(20).unwrap();
+                let logits = model.prefill(&ids(4, length), &mut cache).unwrap();
+                logits.eval().unwrap();
+                cache
+            })
+        };
+        let (mut alone, mut joint) = (caches(), caches());
+        let next = [7, 8, 9];
+        let mut joint: Vec<_> = joint.iter_mut().collect();
+        let found = model.forward_each(&next, &mut joint).unwrap();
+        for ((id, cache), found) in next.iter().zip(&mut alone).zip(found) {
+            let wanted = model.forward(&[*id], cache).unwrap();
+            let values = |logits: &kiln_array::Array| {
+                logits.cast(DType::F32).unwrap().to_vec::<f32>().unwrap()
+            };
+            for (a, b) in values(&found).iter().zip(values(&wanted)) {
+                // Some last places of f16, at logits of a few units.
+                assert!((a - b).abs() <= 0.01, "{a} and {b} on {device}");
+            }
+        }
+    }
+}
+
 /// What a generation gave: tokens with the bits of their log-probabilities.
 type Answer = (Vec<(u32, u32)>, Option<Finish>);
 
