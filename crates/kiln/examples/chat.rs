@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::io::stdout().flush()?;
     for line in std::io::stdin().lock().lines() {
         messages.push(Message::new("user", line?));
-        let text = template.render(&messages, true)?;
+        let text = template.render(&messages, true, &Default::default())?;
         let request = Request {
             prompt: tokenizer.encode(&text, false)?,
             max_tokens: 200,
