@@ -3,7 +3,7 @@
 use crate::graph::Graph;
 use crate::schedule::Schedule;
 use crate::trace::{Trace, TracedNode};
-use crate::{Backend, Error, Origin, Place, Plan, Program, Result, Slot};
+use crate::{Backend, Error, Operand, Origin, Place, Plan, Program, Result, Slot};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -58,9 +58,11 @@ impl Schedule {
     fn refused(&self, error: Error, plan: &Plan, traced: &[TracedNode]) -> Error {
         let error = match error {
             Error::Memory { bytes, .. } => {
-                let large = |slot: Option<&Slot>| slot == Some(&Slot::Temporary { bytes });
-                let mut steps = plan.steps.iter();
-                match steps.position(|step| large(plan.slots.get(step.output.slot as usize))) {
+                let large = |output: &Operand| {
+                    let slot = plan.slots.get(output.slot as usize);
+                    slot == Some(&Slot::Temporary { bytes }) && output.spec().bytes() == bytes
+                };
+                match plan.steps.iter().position(|step| large(&step.output)) {
                     Some(step) => error.in_step(step),
                     None => error,
                 }
