@@ -246,4 +246,8 @@ impl<B: Backend> Backend for Disguised<B> {
     fn queues(&self) -> bool {
         self.queues
     }
+
+    fn together(&self) -> usize {
+        self.backend.together()
+    }
 }

@@ -163,7 +163,7 @@ impl Array {
 
     /// The call that made this array's node.
     pub fn site(&self) -> &'static Location<'static> {
-        self.node.site
+        self.node.origin.site
     }
 
     #[track_caller]

@@ -27,6 +27,11 @@ pub trait Backend: fmt::Display + Send + Sync {
     /// Whether a run returns before its work is done, so that a reader of results gains by
     /// submitting the next run first.
     fn queues(&self) -> bool;
+    /// How many rows a matmul takes at most in the way that it takes one: each row of its result is
+    /// what it would be alone, bit for bit unless the device's own compiler rounds otherwise.
+    fn together(&self) -> usize {
+        1
+    }
 }
 
 /// A compiled plan.

@@ -2,8 +2,8 @@
 
 use crate::graph::Graph;
 use crate::schedule::Schedule;
-use crate::trace::Trace;
-use crate::{Backend, Error, Plan, Program, Result};
+use crate::trace::{Trace, TracedNode};
+use crate::{Backend, Error, Operand, Origin, Place, Plan, Program, Result, Slot};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -56,6 +56,59 @@ pub type Observer = Box<dyn Fn(&Plan) + Send + Sync>;
 pub(crate) struct Compiled {
     pub(crate) program: Box<dyn Program>,
     pub(crate) schedule: Schedule,
+    plan: Plan,
+}
+
+impl Schedule {
+    /// What a step of this schedule's plan does, for the nodes that were traced.
+    fn place(&self, plan: &Plan, step: usize, traced: &[TracedNode]) -> Option<Place> {
+        let (known, nodes) = (plan.steps.get(step)?, self.nodes.get(step)?);
+        let mut origins: Vec<Origin> = Vec::new();
+        for node in nodes.iter().filter_map(|node| traced.get(*node as usize)) {
+            if !origins.iter().any(|known| known.reads_as(&node.origin)) {
+                origins.push(node.origin);
+            }
+        }
+        Some(Place {
+            step: Some(step),
+            op: known.op.name(),
+            inputs: known.inputs.iter().map(|input| input.spec()).collect(),
+            output: known.output.spec(),
+            origins,
+        })
+    }
+
+    /// The error of a program that could not be compiled. For temporary memory that there is not,
+    /// the first step is named that needs so much.
+    fn refused(&self, error: Error, plan: &Plan, traced: &[TracedNode]) -> Error {
+        let error = match error {
+            Error::Memory { bytes, .. } => {
+                let large = |output: &Operand| {
+                    let slot = plan.slots.get(output.slot as usize);
+                    slot == Some(&Slot::Temporary { bytes }) && output.spec().bytes() == bytes
+                };
+                match plan.steps.iter().position(|step| large(&step.output)) {
+                    Some(step) => error.in_step(step),
+                    None => error,
+                }
+            }
+            other => other,
+        };
+        error.located(|step| self.place(plan, step, traced))
+    }
+}
+
+impl Compiled {
+    /// `error` with the place of the step that it names.
+    pub(crate) fn located(&self, error: Error, traced: &[TracedNode]) -> Error {
+        error.located(|step| self.schedule.place(&self.plan, step, traced))
+    }
+
+    /// The step that makes what external slot `slot` holds after a run.
+    pub(crate) fn maker(&self, slot: usize) -> Option<usize> {
+        let mut steps = self.plan.steps.iter();
+        steps.position(|step| step.output.slot as usize == slot)
+    }
 }
 
 /// What evaluation may do to be fast. No option changes a result.
@@ -139,6 +192,12 @@ impl Device {
         self.0.backend.queues()
     }
 
+    /// How many rows at most are computed together as each would be alone: see
+    /// [`Backend::together`].
+    pub fn together(&self) -> usize {
+        self.0.backend.together().max(1)
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.0.backend
     }
@@ -193,8 +252,13 @@ impl Device {
         if self.0.options.cache && programs.len() == PROGRAMS {
             programs.remove(0);
         }
-        let program = self.0.backend.compile(&plan)?;
-        let compiled = Arc::new(Compiled { program, schedule });
+        let program = self.0.backend.compile(&plan);
+        let program = program.map_err(|error| schedule.refused(error, &plan, &trace.nodes))?;
+        let compiled = Arc::new(Compiled {
+            program,
+            schedule,
+            plan,
+        });
         if self.0.options.cache {
             programs.push((graph, compiled.clone()));
         }

@@ -1,6 +1,6 @@
 //! What can go wrong, said so that the caller can act on it.
 
-use crate::Spec;
+use crate::{Place, Spec};
 use std::panic::Location;
 
 /// `Result` with [`Error`].
@@ -41,9 +41,80 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// What a backend says of a step that it could not compile or run; evaluation says which one
+    /// that is, as [`Error::At`].
+    #[error("step {step}: {source}")]
+    Step {
+        /// The step's number in its plan.
+        step: usize,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+    /// An evaluation failed at an operation.
+    #[error("{place}: {source}")]
+    At {
+        /// Which operation, and the line that it was written in.
+        place: Box<Place>,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+    /// A result is not finite, though its operands are; said by a backend that looks.
+    #[error("element {index:?} is {value}{}", .operand.map_or(String::new(), from))]
+    NotFinite {
+        /// The first element that is not.
+        index: Vec<usize>,
+        /// What it is.
+        value: f32,
+        /// The operand that already was not finite, if one was.
+        operand: Option<usize>,
+    },
 }
 
-fn list(inputs: &[Spec]) -> String {
+impl Error {
+    /// This error, of a plan's step. One that tells its place already stays as it is.
+    pub fn in_step(self, step: usize) -> Error {
+        match self {
+            Error::Step { .. } | Error::At { .. } => self,
+            source => Error::Step {
+                step,
+                source: Box::new(source),
+            },
+        }
+    }
+
+    /// This error, at what `place` tells of a step's number.
+    pub(crate) fn located(self, place: impl Fn(usize) -> Option<Place>) -> Error {
+        match self {
+            Error::Step { step, source } => match place(step) {
+                Some(place) => source.at(place),
+                None => Error::Step { step, source },
+            },
+            other => other,
+        }
+    }
+
+    /// This error, at `place`.
+    pub(crate) fn at(self, place: Place) -> Error {
+        Error::At {
+            place: Box::new(place),
+            source: Box::new(self),
+        }
+    }
+
+    /// What went wrong, without where.
+    pub fn cause(&self) -> &Error {
+        match self {
+            Error::Step { source, .. } | Error::At { source, .. } => source.cause(),
+            other => other,
+        }
+    }
+}
+
+fn from(operand: usize) -> String {
+    format!("; operand {operand} already has one")
+}
+
+pub(crate) fn list(inputs: &[Spec]) -> String {
     if inputs.is_empty() {
         return "nothing".into();
     }

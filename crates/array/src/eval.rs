@@ -27,20 +27,26 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
     let schedule = &compiled.schedule;
     let mut externals = std::mem::take(&mut trace.buffers);
     for spec in &schedule.fresh {
-        externals.push(device.backend().alloc(spec.bytes())?);
+        let buffer = device.backend().alloc(spec.bytes()).map_err(|error| {
+            match compiled.maker(externals.len()) {
+                Some(step) => compiled.located(error.in_step(step), &trace.nodes),
+                None => error,
+            }
+        })?;
+        externals.push(buffer);
     }
-    let nodes = trace.nodes.len() as u64;
+    let nodes = std::mem::take(&mut trace.nodes);
     // Before the run, while the graph is still in the processor's caches: who looks at a result
     // needs the device's turn, and none is to be had from a device that failed.
     trace.settle(&schedule.results, &externals);
     let running = Running(&device);
     let outcome = compiled.program.run(&externals);
     std::mem::forget(running);
-    outcome.map_err(|error| device.fail(error))?;
+    outcome.map_err(|error| device.fail(compiled.located(error, &nodes)))?;
     device.count(|stats| {
         stats.evaluations += 1;
-        stats.nodes += nodes;
-        stats.steps += schedule.steps as u64;
+        stats.nodes += nodes.len() as u64;
+        stats.steps += schedule.nodes.len() as u64;
         stats.copies += schedule.copies as u64;
     });
     Ok(())

@@ -10,6 +10,8 @@ pub(crate) struct Item {
     pub(crate) inputs: Vec<Edge>,
     pub(crate) spec: Spec,
     pub(crate) escapes: bool,
+    /// The nodes that it computes, its own first.
+    pub(crate) parts: Vec<u32>,
     /// Whether another item computes this one now.
     pub(crate) merged: bool,
 }
@@ -21,17 +23,18 @@ const EPILOGUE_INPUTS: usize = 3;
 
 /// The graph's nodes as items.
 pub(crate) fn items(graph: &Graph) -> Vec<Item> {
-    let item = |node: &GraphNode| {
+    let item = |(number, node): (u32, &GraphNode)| {
         let (op, inputs) = distinct(node.op.clone(), node.edges(graph));
         Item {
             op,
             inputs,
             spec: node.spec,
             escapes: node.escapes,
+            parts: vec![number],
             merged: false,
         }
     };
-    graph.nodes.iter().map(item).collect()
+    (0..).zip(&graph.nodes).map(item).collect()
 }
 
 /// A map's operand list with every view once; other operations as they are.
@@ -169,7 +172,7 @@ fn map_into_map(items: &mut [Item], at: usize, producer: usize) -> bool {
     );
     items[at].op = Op::Map(expr);
     items[at].inputs = operands;
-    items[producer].merged = true;
+    merge(items, at, producer);
     true
 }
 
@@ -196,5 +199,12 @@ fn map_into_matmul(items: &mut [Item], at: usize, product: usize) {
         epilogue: Some(epilogue),
     };
     items[at].inputs = [&items[product].inputs[..], &rest].concat();
-    items[product].merged = true;
+    merge(items, at, product);
+}
+
+/// `at` computes `producer` from now on.
+fn merge(items: &mut [Item], at: usize, producer: usize) {
+    items[producer].merged = true;
+    let parts = std::mem::take(&mut items[producer].parts);
+    items[at].parts.extend(parts);
 }

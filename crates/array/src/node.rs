@@ -1,7 +1,7 @@
 //! A node of the graph: a result that is either still to be computed or there.
 
 use crate::graph::Source;
-use crate::{Array, Buffer, Device, Op, Spec};
+use crate::{Array, Buffer, Device, Op, Origin, Spec};
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Node {
     pub(crate) spec: Spec,
     pub(crate) device: Device,
-    pub(crate) site: &'static Location<'static>,
+    pub(crate) origin: Origin,
     pub(crate) mark: Mark,
     state: Mutex<State>,
 }
@@ -71,7 +71,7 @@ impl Node {
         Node {
             spec,
             device,
-            site,
+            origin: Origin::new(site),
             mark: Mark::default(),
             state: Mutex::new(state),
         }

@@ -1,10 +1,8 @@
 //! The operations: which operands they take, what they give, whether they work in place.
 
 use crate::infer::{self, Inferred, operands, require};
-use crate::{DType, Expr, Layout, Spec};
+use crate::{Custom, DType, Expr, Layout, Spec};
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 /// An f32 as its bits, so that operations compare and hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,37 +138,6 @@ pub enum Op {
     },
     /// An operation from outside.
     Custom(Custom),
-}
-
-/// An operation that Kiln does not know. Backends that do not know it either run its decomposition.
-pub trait CustomOp: fmt::Debug + Send + Sync {
-    /// The name, part of the operation's identity.
-    fn name(&self) -> &'static str;
-    /// The parameters, the other part: two operations of equal name and parameters are the same.
-    fn parameters(&self) -> Vec<u32>;
-    /// The result's dtype and shape, or what was expected instead of these operands.
-    fn infer(&self, inputs: &[Spec]) -> Result<Spec, String>;
-    /// The same result from simpler operations.
-    fn decompose(&self, inputs: &[crate::Array]) -> crate::Result<crate::Array>;
-}
-
-/// A shared [`CustomOp`], compared by name and parameters.
-#[derive(Clone, Debug)]
-pub struct Custom(pub Arc<dyn CustomOp>);
-
-impl PartialEq for Custom {
-    fn eq(&self, other: &Custom) -> bool {
-        self.0.name() == other.0.name() && self.0.parameters() == other.0.parameters()
-    }
-}
-
-impl Eq for Custom {}
-
-impl Hash for Custom {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name().hash(state);
-        self.0.parameters().hash(state);
-    }
 }
 
 impl Op {

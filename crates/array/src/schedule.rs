@@ -11,7 +11,8 @@ use rustc_hash::FxHashMap;
 pub(crate) struct Schedule {
     pub(crate) fresh: Vec<Spec>,
     pub(crate) results: Vec<(u32, u32)>,
-    pub(crate) steps: usize,
+    /// For each step the nodes that it computes, its own first; of a copy those of its reader.
+    pub(crate) nodes: Vec<Vec<u32>>,
     pub(crate) copies: usize,
 }
 
@@ -40,6 +41,8 @@ struct Scheduler {
     places: Vec<Place>,
     /// Steps whose operands name values.
     steps: Vec<(Op, Vec<View>, usize)>,
+    /// For each step the item that it is for.
+    items: Vec<usize>,
     /// The copy that was made of a view, so that it is made once.
     copied: FxHashMap<View, usize>,
     leaf_values: Vec<usize>,
@@ -61,6 +64,7 @@ impl Schedule {
         scheduler.node_values = vec![None; items.len()];
         for (at, item) in items.iter().enumerate().filter(|(_, item)| !item.merged) {
             scheduler.item(at, item, graph, &items);
+            scheduler.items.resize(scheduler.steps.len(), at);
         }
         scheduler.finish(&items, options)
     }
@@ -214,7 +218,11 @@ impl Scheduler {
         let schedule = Schedule {
             fresh,
             results,
-            steps: plan.steps.len(),
+            nodes: self
+                .items
+                .iter()
+                .map(|at| items[*at].parts.clone())
+                .collect(),
             copies: plan.copies(),
         };
         (schedule, plan)

@@ -2,7 +2,7 @@
 
 use crate::graph::{Leaf, Source};
 use crate::node::{Node, State, Work};
-use crate::{Array, Buffer, Device, Error, Op, Result, Spec};
+use crate::{Array, Buffer, Device, Error, Op, Origin, Place, Result, Spec};
 use std::sync::Arc;
 
 /// Pending nodes in an order in which they can be computed, and the ready ones they read. It holds
@@ -22,6 +22,7 @@ pub(crate) struct Trace {
 
 pub(crate) struct TracedNode {
     pub(crate) spec: Spec,
+    pub(crate) origin: Origin,
     pub(crate) escapes: bool,
     /// How many inputs of the graph's nodes are handles on this one.
     edges: u32,
@@ -137,26 +138,16 @@ impl Tracer<'_> {
             if self.device.backend().supports(&work.op, &self.specs) {
                 return Ok(work);
             }
-            let simpler = work
-                .op
-                .decompose(&work.inputs)?
-                .ok_or_else(|| Error::Device {
-                    device: self.device.to_string(),
-                    reason: format!("it has no kernel for {}", work.op.name()),
-                })?;
-            // The turn of this device does not order the marks of another one's nodes.
-            if simpler.device() != self.device {
-                return Err(Error::Device {
-                    device: self.device.to_string(),
-                    reason: format!("{} decomposes into arrays of another", work.op.name()),
-                });
-            }
-            debug_assert_eq!(
-                simpler.spec(),
-                node.spec,
-                "decomposition of {}",
-                work.op.name()
-            );
+            let simpler = node.origin.lend(|| self.decomposed(&work, node.spec));
+            let simpler = simpler.map_err(|error| {
+                error.at(Place {
+                    step: None,
+                    op: work.op.name(),
+                    inputs: self.specs.clone(),
+                    output: node.spec,
+                    origins: vec![node.origin],
+                })
+            })?;
             let whole = simpler.layout.covers(simpler.node.spec.shape.elements());
             work = match simpler.node.state() {
                 // Work that two nodes shared would count as two edges where there is one handle.
@@ -168,6 +159,25 @@ impl Tracer<'_> {
             };
             node.set(State::Pending(work.clone()));
         }
+    }
+
+    fn decomposed(&self, work: &Work, wanted: Spec) -> Result<Array> {
+        let (op, device) = (&work.op, self.device.to_string());
+        let Some(simpler) = op.decompose(&work.inputs)? else {
+            let reason = format!("it has no kernel for {}", op.name());
+            return Err(Error::Device { device, reason });
+        };
+        // The turn of this device does not order the marks of another one's nodes.
+        if simpler.device() != self.device {
+            let reason = format!("{} decomposes into arrays of another", op.name());
+            return Err(Error::Device { device, reason });
+        }
+        if simpler.spec() != wanted {
+            let found = simpler.spec();
+            let reason = format!("{} decomposes into {found}, not {wanted}", op.name());
+            return Err(Error::Device { device, reason });
+        }
+        Ok(simpler)
     }
 
     fn emit(&mut self, node: &Node, work: Arc<Work>) {
@@ -185,6 +195,7 @@ impl Tracer<'_> {
         self.trace.works.push(work);
         self.trace.nodes.push(TracedNode {
             spec: node.spec,
+            origin: node.origin,
             escapes: false,
             edges: 0,
         });

@@ -44,24 +44,24 @@ impl Slice {
 }
 
 /// Numbers that say where on an axis: i32 from either end, usize from the front.
-pub trait Place {
+pub trait Index {
     /// The number, negative if it counts from behind.
     fn place(self) -> i64;
 }
 
-impl Place for i32 {
+impl Index for i32 {
     fn place(self) -> i64 {
         self.into()
     }
 }
 
-impl Place for usize {
+impl Index for usize {
     fn place(self) -> i64 {
         i64::try_from(self).unwrap_or(i64::MAX)
     }
 }
 
-impl<T: Place> From<Range<T>> for Slice {
+impl<T: Index> From<Range<T>> for Slice {
     fn from(range: Range<T>) -> Slice {
         Slice {
             start: range.start.place(),
@@ -72,7 +72,7 @@ impl<T: Place> From<Range<T>> for Slice {
     }
 }
 
-impl<T: Place> From<RangeTo<T>> for Slice {
+impl<T: Index> From<RangeTo<T>> for Slice {
     fn from(range: RangeTo<T>) -> Slice {
         Slice {
             start: 0,
@@ -82,7 +82,7 @@ impl<T: Place> From<RangeTo<T>> for Slice {
     }
 }
 
-impl<T: Place> From<RangeFrom<T>> for Slice {
+impl<T: Index> From<RangeFrom<T>> for Slice {
     fn from(range: RangeFrom<T>) -> Slice {
         Slice {
             end: None,
@@ -98,7 +98,7 @@ impl From<RangeFull> for Slice {
     }
 }
 
-impl<T: Place> From<T> for Slice {
+impl<T: Index> From<T> for Slice {
     /// This element alone: its axis goes.
     fn from(at: T) -> Slice {
         let at = at.place();

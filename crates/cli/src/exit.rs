@@ -46,7 +46,7 @@ const CODES: [(u8, &str); 10] = [
 ];
 
 /// Environment variables that are not the default of an option.
-const VARIABLES: [(&str, &str); 13] = [
+const VARIABLES: [(&str, &str); 14] = [
     ("KILN_DEVICE", "the default of --device"),
     ("KILN_THREADS", "the default of --threads"),
     (
@@ -64,6 +64,11 @@ const VARIABLES: [(&str, &str); 13] = [
     (
         "KILN_VERIFY",
         "1 does every step on the processor, too, and stops at the first that differs",
+    ),
+    (
+        "KILN_NAN_CHECK",
+        "1 looks at the result of every step, and stops at the first that is not finite: which step, \
+         layer and token, and the line of code that made it",
     ),
     (
         "HF_HOME",
@@ -199,6 +204,7 @@ fn of_model(error: &kiln::Error) -> Code {
         E::Formats(error) => of_formats(error),
         E::Array(error) => of_array(error),
         E::Sample(error) => of_sample(error),
+        E::NotFinite { .. } => Code::Verification,
         _ => Code::Internal,
     }
 }
@@ -262,8 +268,9 @@ fn of_sample(error: &sample::Error) -> Code {
 
 fn of_array(error: &kiln_array::Error) -> Code {
     use kiln_array::Error as E;
-    match error {
+    match error.cause() {
         E::Memory { .. } => Code::Limits,
+        E::NotFinite { .. } => Code::Verification,
         E::Format(_) => Code::Input,
         E::Device { .. } => Code::Device,
         _ => Code::Internal,

@@ -8,7 +8,7 @@ use crate::trace;
 use clap::{Args, ValueEnum};
 use kiln::{CpuOptions, Device};
 use kiln_array::{Backend, Observer, Options, Recorder, Run};
-use kiln_conformance::Verified;
+use kiln_conformance::{Finite, Verified};
 use kiln_cpu::{Cpu, Limits};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -169,6 +169,11 @@ impl Machine {
         let backend: Box<dyn Backend> = if asked("KILN_VERIFY") {
             self.refuse_fast("KILN_VERIFY")?;
             Box::new(Verified::new(backend, Box::new(self.reference()?)))
+        } else {
+            backend
+        };
+        let backend: Box<dyn Backend> = if asked("KILN_NAN_CHECK") {
+            Box::new(Finite::new(backend))
         } else {
             backend
         };

@@ -56,6 +56,10 @@ impl Backend for Timed {
     fn queues(&self) -> bool {
         self.backend.queues()
     }
+
+    fn together(&self) -> usize {
+        self.backend.together()
+    }
 }
 
 impl fmt::Display for Timed {

@@ -1,9 +1,10 @@
 //! A backend that is watched by another one: every step of every plan runs on both.
 
+use crate::steps::{Single, Temporaries};
 use crate::{difference, numbers};
 use kiln_array::{
-    Backend, Buffer, DType, Error, Layout, Memory, Op, Operand, Part, Plan, Program, Result, Shape,
-    Slot, Spec, Step, Storage,
+    Backend, Buffer, DType, Error, Layout, Memory, Op, Operand, Part, Plan, Program, Result, Slot,
+    Spec, Step, Storage,
 };
 use std::any::Any;
 use std::fmt;
@@ -96,16 +97,11 @@ impl Backend for Verified {
     }
 
     fn compile(&self, plan: &Plan) -> Result<Box<dyn Program>> {
-        let pair = self.pair.clone();
-        let temporary = |slot: &Slot| match slot {
-            Slot::External(_) => Ok(None),
-            Slot::Temporary { bytes } => self.alloc(*bytes).map(Some),
-        };
-        let steps = (0..).zip(&plan.steps);
-        let steps = steps.map(|(number, step)| Twin::new(&pair, plan, number, step));
         Ok(Box::new(Compiled {
-            steps: steps.collect::<Result<_>>()?,
-            temporaries: plan.slots.iter().map(temporary).collect::<Result<_>>()?,
+            steps: Single::all(plan)
+                .map(|step| Twin::new(&self.pair, step))
+                .collect::<Result<_>>()?,
+            temporaries: Temporaries::new(plan, self)?,
             pair: self.pair.clone(),
         }))
     }
@@ -117,95 +113,66 @@ impl Backend for Verified {
     fn queues(&self) -> bool {
         self.pair.backend.queues()
     }
+
+    fn together(&self) -> usize {
+        self.pair.backend.together()
+    }
 }
 
 struct Compiled {
     pair: Arc<Pair>,
     steps: Vec<Twin>,
-    /// The plan's slots, as far as they are not external.
-    temporaries: Vec<Option<Buffer>>,
+    temporaries: Temporaries,
 }
 
-/// A step as a plan of its own, for both backends.
+/// A step for both backends.
 struct Twin {
-    name: String,
+    step: Single,
     own: Box<dyn Program>,
     reference: Box<dyn Program>,
-    /// The plan's slots that are the step's, and what they hold; the result's last.
-    slots: Vec<(u32, Spec)>,
-    output: Operand,
-    /// Whether the result lies where the first operand does.
-    updates: bool,
 }
 
 impl Twin {
-    fn new(pair: &Pair, plan: &Plan, number: usize, step: &Step) -> Result<Twin> {
-        let mut slots: Vec<(u32, Spec)> = Vec::new();
-        for operand in step.inputs.iter().chain([&step.output]) {
-            if !slots.iter().any(|(slot, _)| *slot == operand.slot) {
-                slots.push((operand.slot, spec(plan, operand.slot)));
-            }
-        }
-        let updates = step.op.updates();
-        let externals = |count: usize| {
-            let slots = slots.iter().map(|(_, spec)| Slot::External(*spec));
-            let result = Slot::External(step.output.spec());
-            slots.chain(vec![result; count]).collect::<Vec<Slot>>()
-        };
-        let place = |operand: &Operand| {
-            let at = slots.iter().position(|(slot, _)| *slot == operand.slot);
-            Operand {
-                slot: at.unwrap_or(0) as u32,
-                ..*operand
-            }
-        };
-        let own = Step {
-            op: step.op.clone(),
-            inputs: step.inputs.iter().map(place).collect(),
-            output: place(&step.output),
-        };
+    fn new(pair: &Pair, single: Single) -> Result<Twin> {
+        let Single { step, slots, .. } = &single;
         // What the reference is given it may not write to, so its result lies elsewhere.
         let result = Operand {
             slot: slots.len() as u32,
             layout: Layout::contiguous(step.output.layout.shape()),
             ..step.output
         };
-        let mut twin = own.clone();
+        let mut twin = step.clone();
         twin.output = result;
         let mut steps = Vec::new();
-        if updates {
+        if step.op.updates() {
             steps.push(Step {
                 op: Op::Copy,
-                inputs: vec![own.inputs[0]],
+                inputs: vec![step.inputs[0]],
                 output: result,
             });
             twin.inputs[0] = result;
         }
         steps.push(twin);
-        let inputs: Vec<String> = step.inputs.iter().map(|i| i.spec().to_string()).collect();
+        let mut plan = single.plan();
+        let own = pair.backend.compile(&plan);
+        let own = own.map_err(|error| single.failed(&error))?;
+        plan.slots.push(Slot::External(step.output.spec()));
+        plan.steps = steps;
         Ok(Twin {
-            name: format!("step {number}, {} of {}", step.op.name(), inputs.join(" ")),
-            own: pair.backend.compile(&Plan {
-                steps: vec![own],
-                slots: externals(0),
-            })?,
-            reference: pair.reference.compile(&Plan {
-                steps,
-                slots: externals(1),
-            })?,
-            slots,
-            output: step.output,
-            updates,
+            own,
+            reference: pair.reference.compile(&plan)?,
+            step: single,
         })
     }
 
-    fn run(&self, pair: &Pair, buffers: &[&Buffer]) -> Result<()> {
+    fn run(&self, pair: &Pair, buffers: &[Buffer]) -> Result<()> {
         let (mut own, mut twins) = (Vec::new(), Vec::new());
-        for ((slot, spec), buffer) in self.slots.iter().zip(buffers) {
+        let (step, at) = (&self.step.step, self.step.result());
+        for (number, ((_, spec), buffer)) in self.step.slots.iter().zip(buffers).enumerate() {
             let watched = pair.watched(buffer)?;
             own.push(watched.buffer.clone());
             // What is only written is not read before.
-            let result = *slot == self.output.slot && !self.updates;
+            let result = number == at && !step.op.updates();
             let parts = match &watched.loaded {
                 Some(parts) => parts.clone(),
                 None => {
@@ -219,18 +186,15 @@ impl Twin {
             };
             twins.push(pair.reference.load(spec, parts)?);
         }
-        let size = self.output.spec().bytes();
+        let size = step.output.spec().bytes();
         let result = pair.reference.alloc(size)?;
         twins.push(result.clone());
         self.own.run(&own)?;
         self.reference.run(&twins)?;
-        let at = self.slots.iter().position(|(s, _)| *s == self.output.slot);
         let (mut found, mut wanted) = (vec![0; size], vec![0; size]);
-        if let Some(at) = at {
-            pair.backend.read(&own[at], 0, &mut found)?;
-        }
+        pair.backend.read(&own[at], 0, &mut found)?;
         pair.reference.read(&result, 0, &mut wanted)?;
-        let dtype = self.output.dtype;
+        let dtype = step.output.dtype;
         let (found, wanted) = (
             numbers::decode(dtype, &found),
             numbers::decode(dtype, &wanted),
@@ -240,8 +204,8 @@ impl Twin {
             return Ok(());
         }
         Err(pair.failed(format!(
-            "{} differs from {}: normalised mean square error {nmse:.1e}, at most {ulp:.0} last places",
-            self.name, pair.reference
+            "it differs from {}: normalised mean square error {nmse:.1e}, at most {ulp:.0} last places",
+            pair.reference
         )))
     }
 }
@@ -257,36 +221,13 @@ fn bound(dtype: DType) -> f64 {
     }
 }
 
-/// What a slot holds: of a temporary one only its size is known.
-fn spec(plan: &Plan, slot: u32) -> Spec {
-    match plan.slots.get(slot as usize) {
-        Some(Slot::External(spec)) => *spec,
-        Some(Slot::Temporary { bytes }) => Spec {
-            dtype: DType::U8,
-            shape: Shape::new(&[*bytes]).unwrap_or(Shape::SCALAR),
-        },
-        None => Spec {
-            dtype: DType::U8,
-            shape: Shape::SCALAR,
-        },
-    }
-}
-
 impl Program for Compiled {
     fn run(&self, externals: &[Buffer]) -> Result<()> {
-        for step in &self.steps {
-            let buffer = |(slot, _): &(u32, Spec)| {
-                let own = self.temporaries.get(*slot as usize);
-                let found = own
-                    .and_then(Option::as_ref)
-                    .or_else(|| externals.get(*slot as usize));
-                found.ok_or_else(|| {
-                    self.pair
-                        .failed("a plan names memory that is not there".into())
-                })
-            };
-            let buffers: Vec<&Buffer> = step.slots.iter().map(buffer).collect::<Result<_>>()?;
-            step.run(&self.pair, &buffers)?;
+        for twin in &self.steps {
+            let device = self.pair.backend.to_string();
+            let buffers = self.temporaries.buffers(&twin.step, externals, &device)?;
+            let outcome = twin.run(&self.pair, &buffers);
+            outcome.map_err(|error| twin.step.failed(&error))?;
         }
         Ok(())
     }
@@ -366,7 +307,8 @@ mod tests {
         let device = Device::new(Verified::new(Box::new(Wrong(cpu())), Box::new(cpu())));
         let error = result(&device).unwrap_err().to_string();
         assert!(
-            error.contains("rms_norm of f32[4, 8] f32[8] differs"),
+            error.contains("rms_norm of f32[4, 8], f32[8] giving f32[4, 8]")
+                && error.contains("it differs from"),
             "{error}"
         );
     }

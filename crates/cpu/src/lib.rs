@@ -269,8 +269,11 @@ impl fmt::Display for Cpu {
 }
 
 impl Backend for Cpu {
-    fn supports(&self, op: &Op, _: &[Spec]) -> bool {
-        !matches!(op, Op::Custom(_))
+    fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
+        match op {
+            Op::Custom(custom) => custom.function(inputs).is_some(),
+            _ => true,
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -312,5 +315,9 @@ impl Backend for Cpu {
 
     fn queues(&self) -> bool {
         false
+    }
+
+    fn together(&self) -> usize {
+        kernels::matmul::TOGETHER
     }
 }

@@ -5,6 +5,7 @@ use crate::kernels::Kernel;
 use crate::kernels::argmax::ArgMax;
 use crate::kernels::attention::Attention;
 use crate::kernels::copy::Copy;
+use crate::kernels::custom::Custom;
 use crate::kernels::map::Map;
 use crate::kernels::matmul::{self, Prepared};
 use crate::kernels::norm::Norm;
@@ -14,7 +15,7 @@ use crate::kernels::softmax::Softmax;
 use crate::kernels::take::Take;
 use crate::kernels::write::Write;
 use crate::simd::Isa;
-use kiln_array::{Op, Plan, Slot, Step};
+use kiln_array::{Op, Operand, Plan, Slot, Spec, Step};
 
 /// A plan as kernels.
 pub(crate) struct Lowered {
@@ -141,6 +142,11 @@ fn kernel(isa: &'static Isa, step: &Step, by_blocks: bool) -> Option<Box<dyn Ker
             inputs,
             output,
         )),
-        Op::Matmul { .. } | Op::Custom(_) => return None,
+        Op::Custom(custom) => {
+            let specs: Vec<Spec> = inputs.iter().map(Operand::spec).collect();
+            let function = custom.function(&specs)?;
+            Box::new(Custom::new(isa, function, inputs, output))
+        }
+        Op::Matmul { .. } => return None,
     })
 }

@@ -7,12 +7,15 @@
 //! nothing in hand, as one may that has lost its core to another program.
 
 mod hand;
+#[cfg(all(test, kiln_loom))]
+mod model;
+mod sync;
 
 use crate::kernels::Kernel;
 use crate::memory::Memory;
 use hand::{HOME, Hand};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use sync::{AtomicUsize, Ordering, spin_loop, yield_now};
 
 /// Steps of less than this many nanoseconds are not worth another thread's attention.
 const ALONE: usize = 2_000;
@@ -179,9 +182,9 @@ impl Team {
             }
             idle += 1;
             if idle < SPINS {
-                std::hint::spin_loop();
+                spin_loop();
             } else {
-                std::thread::yield_now();
+                yield_now();
             }
         }
     }
@@ -219,7 +222,7 @@ impl Drop for Dismissal<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(kiln_loom)))]
 mod tests {
     use super::*;
     use crate::memory::Pool;

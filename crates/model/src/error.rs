@@ -1,5 +1,7 @@
 //! Why a model could not be loaded or run.
 
+use kiln_array::Error as ArrayError;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// `Result` with [`Error`].
@@ -87,7 +89,39 @@ pub enum Error {
     /// An array could not be computed.
     #[error(transparent)]
     Array(#[from] kiln_array::Error),
+    /// A step gave a value that is not finite, on a device that looks.
+    #[error("{tokens}: {source}")]
+    NotFinite {
+        /// Which token, counted from the start of the sequence, or which tokens: `token 3`.
+        tokens: String,
+        /// Which step, with its line and its layer.
+        source: kiln_array::Error,
+    },
     /// No token could be chosen.
     #[error(transparent)]
     Sample(#[from] kiln_sample::Error),
+}
+
+impl Error {
+    /// This error, if it is of a value that is not finite, with the token that has it; the tokens that
+    /// were computed are those at `positions`.
+    pub(crate) fn among(self, positions: Range<usize>) -> Error {
+        let Error::Array(ArrayError::At { place, source }) = &self else {
+            return self;
+        };
+        let ArrayError::NotFinite { index, .. } = &**source else {
+            return self;
+        };
+        let rows = place.output.shape.first().copied().unwrap_or(1);
+        let row = index.first().copied().unwrap_or(0);
+        let tokens = match positions.len() {
+            count if count == rows => format!("token {}", positions.start + row),
+            count if count == 1 || rows == 1 => format!("token {}", positions.end - 1),
+            _ => format!("tokens {} to {}", positions.start, positions.end - 1),
+        };
+        match self {
+            Error::Array(source) => Error::NotFinite { tokens, source },
+            other => other,
+        }
+    }
 }

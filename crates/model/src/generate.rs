@@ -119,6 +119,30 @@ impl Model {
     /// An empty prompt, an id outside the vocabulary, an option out of its range and, unless
     /// truncation is allowed, a prompt that leaves no room for the tokens asked for are errors.
     pub fn generate(&self, request: Request) -> Result<Generation<'_>> {
+        let (history, excess) = self.checked(&request)?;
+        let new = request.max_tokens;
+        let plain = request.sampling.is_plain() && request.top_logprobs.is_none();
+        let chooser = (plain && self.device().queues()).then(|| {
+            let vocab = self.config().vocab;
+            Chooser::new(&request.sampling, request.sequence, vocab, self.device())
+        });
+        Ok(Generation {
+            model: self,
+            chooser: chooser.transpose()?,
+            sampler: Sampler::new(request.sampling.clone(), self.config().vocab)?,
+            cache: self.cache(history.len() + new)?,
+            prompt: history.len(),
+            cut: excess,
+            history,
+            request,
+            next: None,
+            finish: None,
+            failed: false,
+        })
+    }
+
+    /// The prompt as it is used, and how much of it was cut.
+    pub(crate) fn checked(&self, request: &Request) -> Result<(Vec<u32>, usize)> {
         let context = self.config().context;
         let (mut history, new) = (request.prompt.clone(), request.max_tokens);
         if history.is_empty() || new == 0 {
@@ -143,24 +167,7 @@ impl Model {
                 });
             }
         }
-        let plain = request.sampling.is_plain() && request.top_logprobs.is_none();
-        let chooser = (plain && self.device().queues()).then(|| {
-            let vocab = self.config().vocab;
-            Chooser::new(&request.sampling, request.sequence, vocab, self.device())
-        });
-        Ok(Generation {
-            model: self,
-            chooser: chooser.transpose()?,
-            sampler: Sampler::new(request.sampling.clone(), self.config().vocab)?,
-            cache: self.cache(history.len() + new)?,
-            prompt: history.len(),
-            cut: excess,
-            history,
-            request,
-            next: None,
-            finish: None,
-            failed: false,
-        })
+        Ok((history, excess))
     }
 }
 
@@ -192,6 +199,12 @@ impl Generation<'_> {
 
     /// The next chunk of the prompt.
     fn prefill(&mut self) -> Result<Event> {
+        let before = self.cache.len();
+        let outcome = self.read_chunk();
+        outcome.map_err(|error| error.among(before..self.cache.len().max(before + 1)))
+    }
+
+    fn read_chunk(&mut self) -> Result<Event> {
         let (done, total) = (self.cache.len(), self.prompt);
         let logits = self
             .model
@@ -224,26 +237,6 @@ impl Generation<'_> {
     fn advance(&mut self) -> Result<Event> {
         let step = self.tokens().len() as u32;
         match self.next.take() {
-            None => self.prefill(),
-            Some(Next::Logits(logits)) => {
-                let logits = logits.to_vec::<f32>()?;
-                let request = &self.request;
-                let id = self
-                    .sampler
-                    .sample(&logits, &self.history, request.sequence, step)?;
-                let logprobs = match request.top_logprobs {
-                    None => None,
-                    Some(n) => Some(Logprobs {
-                        chosen: logits[id as usize] - log_sum_exp(&logits)?,
-                        top: top_logprobs(&logits, n)?,
-                    }),
-                };
-                if self.accept(id) {
-                    let logits = self.model.forward(&[id], &mut self.cache)?;
-                    self.next = Some(self.follow(logits, step + 1)?);
-                }
-                Ok(Event::Token { id, logprobs })
-            }
             Some(Next::Chosen(choice)) => {
                 let length = self.cache.len();
                 let more = step as usize + 1 < self.request.max_tokens;
@@ -261,8 +254,73 @@ impl Generation<'_> {
                 }
                 Ok(Event::Token { id, logprobs: None })
             }
-            Some(Next::Failed(error)) => Err(error),
+            next => {
+                self.next = next;
+                let event = self.step()?;
+                if let Some(id) = self.wanted() {
+                    let logits = self.model.forward(&[id], &mut self.cache)?;
+                    self.give(logits)?;
+                }
+                Ok(event)
+            }
         }
+    }
+
+    /// A chunk of the prompt, or a token; what follows a token is not computed.
+    pub(crate) fn step(&mut self) -> Result<Event> {
+        let step = self.tokens().len() as u32;
+        let (id, logprobs) = match self.next.take() {
+            None => return self.prefill(),
+            Some(Next::Logits(logits)) => {
+                let length = self.cache.len();
+                let of_last = |error| Error::Array(error).among(length - 1..length);
+                self.sample(&logits.to_vec::<f32>().map_err(of_last)?, step)?
+            }
+            Some(Next::Chosen(choice)) => (choice.read()?, None),
+            Some(Next::Failed(error)) => return Err(error),
+        };
+        self.accept(id);
+        Ok(Event::Token { id, logprobs })
+    }
+
+    fn sample(&mut self, logits: &[f32], step: u32) -> Result<(u32, Option<Logprobs>)> {
+        let (history, sequence) = (&self.history, self.request.sequence);
+        let id = self.sampler.sample(logits, history, sequence, step)?;
+        let logprobs = match self.request.top_logprobs {
+            None => None,
+            Some(n) => Some(Logprobs {
+                chosen: logits[id as usize] - log_sum_exp(logits)?,
+                top: top_logprobs(logits, n)?,
+            }),
+        };
+        Ok((id, logprobs))
+    }
+
+    /// The token whose logits are wanted: the last one, unless it ended the answer.
+    pub(crate) fn wanted(&self) -> Option<u32> {
+        let waits = self.next.is_none() && self.finish.is_none();
+        let last = self.tokens().last().copied();
+        last.filter(|_| waits)
+    }
+
+    /// Takes the logits of the token that was [`Generation::wanted`]. Lazy.
+    pub(crate) fn give(&mut self, logits: Array) -> Result<()> {
+        let step = self.tokens().len() as u32;
+        self.next = Some(self.follow(logits, step)?);
+        Ok(())
+    }
+
+    /// What has to be evaluated for the next token.
+    pub(crate) fn pending(&self) -> Vec<&Array> {
+        match &self.next {
+            Some(Next::Logits(logits)) => vec![logits],
+            Some(Next::Chosen(choice)) => choice.arrays().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn cache_mut(&mut self) -> &mut Cache {
+        &mut self.cache
     }
 
     /// Submits the work for token number `step`, which follows a choice that nobody has seen yet.

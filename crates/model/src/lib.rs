@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+mod batch;
 mod cache;
 mod choose;
 mod config;
@@ -17,6 +18,7 @@ mod rope;
 mod streamed;
 mod weights;
 
+pub use batch::Batch;
 pub use cache::Cache;
 pub use config::{Config, Quantization};
 pub use error::{Error, Result};

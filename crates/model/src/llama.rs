@@ -3,7 +3,10 @@
 use crate::cache::{Cache, LayerCache, LayerShape};
 use crate::weights::{Linear, Weights};
 use crate::{Config, Error, Result};
-use kiln_array::{Array, DType, Device, Rope};
+use kiln_array::{Array, DType, Device, Rope, label};
+
+/// What errors call a block.
+pub(crate) const LAYER: &str = "layer";
 
 /// The layers of a model, on a device.
 #[derive(Debug)]
@@ -78,18 +81,39 @@ impl Llama {
     /// Logits `[1, vocab]` of the token after `ids` (u32 `[t]`), which stand at the positions `at`
     /// (u32 `[t]`); keys and values are written to `cache`, which has room.
     pub(crate) fn forward(&self, ids: &Array, at: &Array, cache: &mut Cache) -> Result<Array> {
-        let x = self.hidden(ids, at, cache)?;
+        let x = self.hidden(ids, at, &mut [cache])?;
         let tokens = x.shape()[0];
         self.logits(&x.slice(0, tokens - 1..tokens)?)
     }
 
-    /// The last block's output `[t, hidden]`, before the final norm.
-    pub(crate) fn hidden(&self, ids: &Array, at: &Array, cache: &mut Cache) -> Result<Array> {
+    /// The last block's output `[t, hidden]`, before the final norm. All ids follow what is in the
+    /// one cache, or each what is in its own.
+    pub(crate) fn hidden(
+        &self,
+        ids: &Array,
+        at: &Array,
+        caches: &mut [&mut Cache],
+    ) -> Result<Array> {
         let mut x = self.embedding.take(ids)?;
-        for (block, memory) in self.blocks.iter().zip(&mut cache.layers) {
-            x = block.forward(&x, at, memory)?;
+        for (number, block) in self.blocks.iter().enumerate() {
+            let mut memories = Vec::with_capacity(caches.len());
+            memories.extend(caches.iter_mut().filter_map(|c| c.layers.get_mut(number)));
+            x = label(LAYER, number, || block.forward(&x, at, &mut memories))?;
         }
         Ok(x)
+    }
+
+    /// What goes into each block and, last, what comes out of them and the final norm.
+    pub(crate) fn states(&self, ids: &Array, at: &Array, cache: &mut Cache) -> Result<Vec<Array>> {
+        let mut states = Vec::with_capacity(self.blocks.len() + 1);
+        let mut x = self.embedding.take(ids)?;
+        let layers = self.blocks.iter().zip(&mut cache.layers);
+        for (number, (block, memory)) in layers.enumerate() {
+            let next = label(LAYER, number, || block.forward(&x, at, &mut [memory]))?;
+            states.push(std::mem::replace(&mut x, next));
+        }
+        states.push(self.head.normal(&x)?);
+        Ok(states)
     }
 
     /// Logits `[t, vocab]` of hidden states `[t, hidden]`.
@@ -138,7 +162,11 @@ impl Head {
 
     /// Logits `[t, vocab]` of hidden states `[t, hidden]`.
     pub(crate) fn logits(&self, x: &Array) -> Result<Array> {
-        Ok(x.rms_norm(&self.norm, self.norm_eps)?.matmul(&self.table)?)
+        Ok(self.normal(x)?.matmul(&self.table)?)
+    }
+
+    fn normal(&self, x: &Array) -> Result<Array> {
+        Ok(x.rms_norm(&self.norm, self.norm_eps)?)
     }
 }
 
@@ -216,41 +244,106 @@ impl Block {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Array, at: &Array, memory: &mut LayerCache) -> Result<Array> {
+    /// The rows of `x` belong to one sequence, or each to one of its own: there is a memory for each
+    /// sequence.
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        at: &Array,
+        memories: &mut [&mut LayerCache],
+    ) -> Result<Array> {
         let normed = x.rms_norm(&self.attention_norm, self.norm_eps)?;
-        let x = (x + self.attention.forward(&normed, at, memory)?)?;
+        let x = (x + self.attention.forward(&normed, at, memories)?)?;
         let normed = x.rms_norm(&self.mlp_norm, self.norm_eps)?;
         Ok((&x + self.mlp.forward(&normed)?)?)
     }
 }
 
+/// What attention works on: queries `[t, heads, d]`, and keys and values `[t, 2·groups, d]` together
+/// or `[t, groups, d]` each.
+struct Projected {
+    queries: Array,
+    new: Vec<Array>,
+}
+
 impl Attention {
-    fn forward(&self, x: &Array, at: &Array, memory: &mut LayerCache) -> Result<Array> {
-        let (t, h, g, d) = (x.shape()[0], self.heads, self.kv_heads, self.head_dim);
-        let [q, keys, values] = match (&self.qkv[..], &mut memory.arrays[..]) {
-            ([qkv], [kv]) => {
-                let turned =
-                    qkv.forward(x)?
-                        .reshape(&[t, h + 2 * g, d])?
-                        .rope(at, h + g, &self.rope)?;
-                let [q, new] = turned.split(1, h)?;
-                kv.write(1, at, &new.transpose(0, 1)?)?;
-                let [keys, values] = kv.split(0, g)?;
-                [q, keys, values]
+    fn forward(&self, x: &Array, at: &Array, memories: &mut [&mut LayerCache]) -> Result<Array> {
+        let projected = self.project(x, at)?;
+        let mixed = match memories {
+            [memory] => self.mix(&projected, at, memory)?,
+            memories => {
+                let rows = (0..).zip(memories).map(|(row, memory)| {
+                    self.mix(&projected.row(row)?, &at.slice(0, row..row + 1)?, memory)
+                });
+                stack(&rows.collect::<Result<Vec<Array>>>()?)?
             }
-            ([q, k, v], [keys, values]) => {
-                let q = q.forward(x)?.reshape(&[t, h, d])?.rope(at, h, &self.rope)?;
-                let k = k.forward(x)?.reshape(&[t, g, d])?.rope(at, g, &self.rope)?;
-                let v = v.forward(x)?.reshape(&[t, g, d])?;
-                keys.write(1, at, &k.transpose(0, 1)?)?;
-                values.write(1, at, &v.transpose(0, 1)?)?;
-                [q, keys.clone(), values.clone()]
-            }
-            _ => return Err(Error::Request("the cache belongs to another model".into())),
         };
-        let mixed = q.attention(&keys, &values, at, self.scale, self.window)?;
-        Ok(self.out.forward(&mixed.reshape(&[t, h * d])?)?)
+        let [tokens, heads, size] = [mixed.shape()[0], self.heads, self.head_dim];
+        Ok(self.out.forward(&mixed.reshape(&[tokens, heads * size])?)?)
     }
+
+    fn project(&self, x: &Array, at: &Array) -> Result<Projected> {
+        let (t, h, g, d) = (x.shape()[0], self.heads, self.kv_heads, self.head_dim);
+        let heads = |layer: &Linear, n| layer.forward(x)?.reshape(&[t, n, d]);
+        Ok(match &self.qkv[..] {
+            [q, k, v] => Projected {
+                queries: heads(q, h)?.rope(at, h, &self.rope)?,
+                new: vec![heads(k, g)?.rope(at, g, &self.rope)?, heads(v, g)?],
+            },
+            layers => {
+                let turned = heads(&layers[0], h + 2 * g)?.rope(at, h + g, &self.rope)?;
+                let [queries, new] = turned.split(1, h)?;
+                Projected {
+                    queries,
+                    new: vec![new],
+                }
+            }
+        })
+    }
+
+    /// Attention of the tokens of one sequence, which are remembered first.
+    fn mix(&self, projected: &Projected, at: &Array, memory: &mut LayerCache) -> Result<Array> {
+        if memory.arrays.len() != projected.new.len() {
+            return Err(Error::Request("the cache belongs to another model".into()));
+        }
+        for (array, new) in memory.arrays.iter_mut().zip(&projected.new) {
+            array.write(1, at, &new.transpose(0, 1)?)?;
+        }
+        let [keys, values] = match &memory.arrays[..] {
+            [keys, values] => [keys.clone(), values.clone()],
+            joint => joint[0].split(0, self.kv_heads)?,
+        };
+        let queries = &projected.queries;
+        Ok(queries.attention(&keys, &values, at, self.scale, self.window)?)
+    }
+}
+
+impl Projected {
+    fn row(&self, row: usize) -> Result<Projected> {
+        let cut = |array: &Array| array.slice(0, row..row + 1);
+        Ok(Projected {
+            queries: cut(&self.queries)?,
+            new: self
+                .new
+                .iter()
+                .map(cut)
+                .collect::<kiln_array::Result<_>>()?,
+        })
+    }
+}
+
+/// Rows `[1, …]` one below the other.
+fn stack(rows: &[Array]) -> Result<Array> {
+    let [first, ..] = rows else {
+        return Err(Error::Request("no sequences".into()));
+    };
+    let shape = [&[rows.len()], &first.shape()[1..]].concat();
+    let mut all = Array::zeros(first.dtype(), &shape, first.device())?;
+    for (row, number) in rows.iter().zip(0u32..) {
+        let at = Array::from_slice(&[number], &[1], first.device())?;
+        all.write(0, &at, row)?;
+    }
+    Ok(all)
 }
 
 impl Mlp {

@@ -96,9 +96,56 @@ impl Model {
     /// Logits `[t, vocab]` after each of `ids`. Lazy.
     pub fn forward_all(&self, ids: &[u32], cache: &mut Cache) -> Result<Array> {
         let (ids, at) = self.place(ids, cache)?;
-        let hidden = self.llama.hidden(&ids, &at, cache)?;
+        let hidden = self.llama.hidden(&ids, &at, &mut [cache])?;
         cache.advance(ids.shape()[0]);
         self.llama.logits(&hidden)
+    }
+
+    /// Logits `[t, vocab]` after each token of a sequence: row `i` of what follows `ids[..=i]`. Lazy.
+    /// Memory grows with `t`: for a long text, call [`Model::forward_all`] with a part after the other.
+    pub fn logits(&self, ids: &[u32]) -> Result<Array> {
+        self.forward_all(ids, &mut self.cache(ids.len())?)
+    }
+
+    /// The states `[t, hidden]` of `ids`, which follow what is in `cache`, in the order of Hugging
+    /// Face's `hidden_states`: what goes into each of the layers, from the embedding on, and last what
+    /// comes out of them and the final norm. Lazy: of those that are dropped nothing is kept. The
+    /// cache then holds `ids` too.
+    pub fn hidden_states(&self, ids: &[u32], cache: &mut Cache) -> Result<Vec<Array>> {
+        let (ids, at) = self.place(ids, cache)?;
+        let states = self.llama.states(&ids, &at, cache)?;
+        cache.advance(ids.shape()[0]);
+        Ok(states)
+    }
+
+    /// As [`Model::forward`] of one id for each of several sequences: logits `[1, vocab]` of the token
+    /// after `ids[i]`, which follows what is in `caches[i]`. Lazy.
+    ///
+    /// Weights are read once for [`Device::together`] sequences, and no sequence changes what
+    /// another one gets: on the processor its logits have the bits that they have alone.
+    pub fn forward_each(&self, ids: &[u32], caches: &mut [&mut Cache]) -> Result<Vec<Array>> {
+        if ids.len() != caches.len() {
+            let (ids, caches) = (ids.len(), caches.len());
+            return Err(Error::Request(format!("{ids} ids for {caches} caches")));
+        }
+        self.check_ids(ids)?;
+        let together = self.device.together();
+        let groups = ids.chunks(together).zip(caches.chunks_mut(together));
+        let mut logits = Vec::with_capacity(ids.len());
+        for (ids, caches) in groups {
+            let mut positions = Vec::with_capacity(ids.len());
+            for cache in caches.iter_mut() {
+                positions.extend(self.room(1, cache)?);
+            }
+            let of = |numbers: &[u32]| Array::from_slice(numbers, &[ids.len()], &self.device);
+            let (ids, at) = (of(ids)?, of(&positions)?);
+            let all = self.llama.logits(&self.llama.hidden(&ids, &at, caches)?)?;
+            for (row, cache) in caches.iter_mut().enumerate() {
+                cache.advance(1);
+                logits.push(all.slice(0, row..row + 1)?);
+            }
+        }
+        Ok(logits)
     }
 
     /// As [`Model::forward`], but in chunks of 512 that are evaluated one by one, so that memory
@@ -120,7 +167,7 @@ impl Model {
             return self.forward(ids, cache).map(Some);
         }
         let (ids, at) = self.place(&ids[..CHUNK], cache)?;
-        self.llama.hidden(&ids, &at, cache)?;
+        self.llama.hidden(&ids, &at, &mut [cache])?;
         cache.advance(CHUNK);
         let arrays: Vec<&Array> = cache.layers.iter().flat_map(|l| &l.arrays).collect();
         eval(&arrays)?;
@@ -150,6 +197,12 @@ impl Model {
 
     /// Makes room for `tokens` more, and gives them positions.
     fn positions(&self, tokens: usize, cache: &mut Cache) -> Result<Array> {
+        let positions: Vec<u32> = self.room(tokens, cache)?.collect();
+        Ok(Array::from_slice(&positions, &[tokens], &self.device)?)
+    }
+
+    /// Makes room for `tokens` more; tells their positions.
+    fn room(&self, tokens: usize, cache: &mut Cache) -> Result<std::ops::Range<u32>> {
         let (start, context) = (cache.len(), cache.limit());
         if start + tokens > context {
             return Err(Error::Context {
@@ -159,7 +212,6 @@ impl Model {
             });
         }
         cache.reserve(tokens)?;
-        let positions: Vec<u32> = (start..start + tokens).map(|p| p as u32).collect();
-        Ok(Array::from_slice(&positions, &[tokens], &self.device)?)
+        Ok(start as u32..(start + tokens) as u32)
     }
 }

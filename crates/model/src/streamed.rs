@@ -1,10 +1,10 @@
 //! A pass over a text with the weights of one layer in memory at a time.
 
 use crate::cache::Cache;
-use crate::llama::{Block, Head};
+use crate::llama::{Block, Head, LAYER};
 use crate::weights::Weights;
 use crate::{Config, Error, Result};
-use kiln_array::{Array, Device, eval};
+use kiln_array::{Array, Device, eval, label};
 use kiln_formats::Checkpoint;
 use std::path::Path;
 
@@ -165,7 +165,9 @@ fn through(
     let mut cache = Cache::new(&[shape], tokens, config.context, device)?;
     let positions: Vec<u32> = (0..tokens as u32).collect();
     let at = Array::from_slice(&positions, &[tokens], device)?;
-    let hidden = block.forward(hidden, &at, &mut cache.layers[0])?;
+    let hidden = label(LAYER, layer, || {
+        block.forward(hidden, &at, &mut [&mut cache.layers[0]])
+    })?;
     eval(&[&hidden])?;
     Ok(hidden)
 }

@@ -156,8 +156,8 @@ impl fmt::Display for Gpu {
 }
 
 impl Backend for Gpu {
-    fn supports(&self, op: &Op, _: &[Spec]) -> bool {
-        lower::supports(op)
+    fn supports(&self, op: &Op, inputs: &[Spec]) -> bool {
+        lower::supports(op, inputs)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -186,5 +186,9 @@ impl Backend for Gpu {
 
     fn queues(&self) -> bool {
         true
+    }
+
+    fn together(&self) -> usize {
+        lower::TOGETHER
     }
 }

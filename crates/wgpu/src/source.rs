@@ -22,11 +22,14 @@ macro_rules! kernels {
 
 kernels! {
     "argmax" "attention" "attention_lanes" "attention_merge" "attention_power" "attention_store"
-    "attention_tiles" "attention_vector" "bits" "codes" "copy" "eight" "epilogue" "expr" "four"
+    "attention_tiles" "attention_vector" "bits" "codes" "copy" "custom" "eight" "epilogue" "expr" "four"
     "indices" "lanes" "load" "map" "math" "matmul" "matmul_matrix" "matmul_tiles" "matvec" "norm"
     "packed" "probe" "product" "reduce" "reduce_rows" "rope" "rope_odd" "rounded" "softmax" "store" "strided"
     "take" "weight" "words" "write" "write_odd"
 }
+
+/// The kernel whose text is partly from outside.
+pub(crate) const CUSTOM: &str = "custom";
 
 /// A kernel with its values: the identity of a pipeline.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

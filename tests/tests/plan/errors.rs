@@ -1,8 +1,8 @@
 //! What goes wrong says what, where and with which operands, and leaves things usable.
 
 use kiln_array::{
-    Array, Backend, Buffer, DType, Device, Error, Format, Memory, Op, Part, Plan, Program, Result,
-    Spec, eval,
+    Array, Backend, Buffer, CustomOp, DType, Device, Error, Format, Memory, Op, Part, Plan,
+    Program, Result, Spec, eval,
 };
 use kiln_tests::devices;
 use std::fmt;
@@ -192,9 +192,109 @@ fn without_memory_arrays_stay_pending_and_can_be_evaluated_later() -> Result<()>
     let x = Array::from_slice(&[1.0f32, 2.0], &[2], &device)?;
     let y = (&x + 1)?;
     full.store(true, Ordering::Relaxed);
-    assert_eq!(message(y.eval()), "device faulty has no room for 8 bytes");
+    let message = message(y.eval());
+    assert!(
+        message.starts_with("step 0, map of f32[2] giving f32[2] (at "),
+        "{message}"
+    );
+    assert!(
+        message.ends_with(": device faulty has no room for 8 bytes"),
+        "{message}"
+    );
     full.store(false, Ordering::Relaxed);
     assert_eq!(y.to_vec::<f32>()?, [2.0, 3.0]);
+    Ok(())
+}
+
+/// The processor, and the GPU where there is one.
+fn both() -> Vec<Device> {
+    devices::best().into_iter().chain(devices::gpu()).collect()
+}
+
+#[test]
+fn what_has_no_room_in_a_chain_names_its_line_on_every_device() -> Result<()> {
+    for device in both() {
+        let x = Array::from_slice(&[1.0f32; 64], &[8, 8], &device)?;
+        let small = ((&x * 2.0)?.softmax(-1)? + 1.0)?;
+        let column = small.reshape(&[1 << 6, 1])?;
+        // The processor has no room for the exponentials, no kernel of a GPU sees so many.
+        let line = line!() + 1;
+        let largest = column.broadcast(&[1 << 6, 1 << 40])?.exp()?.max(-1)?;
+        let error = message(largest.eval());
+        let place = format!("{}:{line}", file!());
+        for part in ["step ", "f32[64, 1099511627776]", &place] {
+            assert!(error.contains(part), "{part} in {error}, {device}");
+        }
+        let reasons = [
+            "no room for 281474976710656 bytes",
+            "has 281474976710656 bytes",
+        ];
+        assert!(
+            reasons.iter().any(|reason| error.contains(reason)),
+            "{error}"
+        );
+        // What went before is as it was.
+        assert_eq!(small.sum(-1)?.shape()[0], 8);
+        small.eval()?;
+    }
+    Ok(())
+}
+
+/// An operation whose definition is wrong.
+#[derive(Debug)]
+struct Misdefined;
+
+impl CustomOp for Misdefined {
+    fn name(&self) -> &'static str {
+        "misdefined"
+    }
+    fn parameters(&self) -> Vec<u32> {
+        Vec::new()
+    }
+    fn infer(&self, inputs: &[Spec]) -> std::result::Result<Spec, String> {
+        Ok(inputs[0])
+    }
+    fn decompose(&self, inputs: &[Array]) -> Result<Array> {
+        inputs[0].matmul(&inputs[0].transpose(0, 1)?)
+    }
+}
+
+#[test]
+fn an_error_of_a_definition_names_the_line_of_the_operation() -> Result<()> {
+    for device in both() {
+        let x = Array::zeros(DType::F32, &[2, 3], &device)?;
+        let line = line!() + 1;
+        let y = Array::custom(Misdefined, &[&x])?;
+        let error = message((y + 1.0f32)?.eval());
+        let place = format!(
+            "misdefined of f32[2, 3] giving f32[2, 3] (at {}:{line})",
+            file!()
+        );
+        for part in [
+            &*place,
+            "matmul: rows of equal length, given f32[2, 3], f32[3, 2]",
+        ] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kept_program_names_the_lines_of_the_graph_that_runs() -> Result<()> {
+    let (device, [full, _]) = faulty()?;
+    let x = Array::from_slice(&[1.0f32, 2.0], &[2], &device)?;
+    ((&x + 1)? * 2)?.eval()?;
+    let misses = device.stats().misses;
+    let line = line!() + 1;
+    let y = ((&x + 1)? * 2)?;
+    full.store(true, Ordering::Relaxed);
+    let error = message(y.eval());
+    assert_eq!(device.stats().misses, misses);
+    assert!(
+        error.contains(&format!("(at {}:{line})", file!())),
+        "{error}"
+    );
     Ok(())
 }
 

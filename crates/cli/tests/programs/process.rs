@@ -5,12 +5,14 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 /// What the environment can set.
-pub(crate) const VARIABLES: [&str; 7] = [
+pub(crate) const VARIABLES: [&str; 9] = [
     "KILN_DEVICE",
     "KILN_THREADS",
     "KILN_ISA",
     "KILN_PLAN",
     "KILN_TRACE",
+    "KILN_VERIFY",
+    "KILN_NAN_CHECK",
     "WGPU_ADAPTER_NAME",
     "WGPU_BACKEND",
 ];

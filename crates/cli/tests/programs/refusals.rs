@@ -204,6 +204,18 @@ fn logits_that_are_not_numbers() {
         7,
         &["logit", "NaN"],
     );
+    let mut watched = program("kiln", &["run", "--model", &model.argument(), "-p", "x"]);
+    failed(
+        &watched.env("KILN_NAN_CHECK", "1").output().unwrap(),
+        7,
+        &[
+            "token ",
+            ": step ",
+            "rms_norm",
+            "model/src/llama.rs:",
+            "operand 1 already",
+        ],
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod words;
 
 pub use attention::Attention;
 pub use composed::{Composed, Joined as Moved};
-pub use custom::Custom;
+pub use custom::{Custom, CustomNative};
 pub use map::{Cast, Function, Joined, Quotient, Select, WithNumber};
 pub use matmul::{Epilogue, Matmul, MatmulQuantised};
 pub use moves::{Copy, Take, TakeQuantised, Write};
@@ -54,6 +54,7 @@ macro_rules! every_case {
             matmul_epilogue: $crate::ops::Epilogue,
             attention: $crate::ops::Attention,
             custom: $crate::ops::Custom,
+            custom_native: $crate::ops::CustomNative,
             composed: $crate::ops::Composed,
             joined: $crate::ops::Moved,
             ordered: $crate::ops::Ordered,

@@ -19,9 +19,12 @@ use kiln_array::{DType, Expr, Operand};
 fn few(weights: DType) -> usize {
     match weights {
         DType::Quantised(_) => 8,
-        _ => 5,
+        _ => TOGETHER,
     }
 }
+
+/// Tokens that are few whatever the weights are: each has the bits that it has alone.
+pub(crate) const TOGETHER: usize = 5;
 
 /// The sizes of a matmul: `batch` times `x[t, k] · w[n, k]ᵀ`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

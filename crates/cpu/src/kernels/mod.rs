@@ -6,6 +6,7 @@ mod attention_pairs;
 mod attention_queries;
 mod attention_tiles;
 pub(crate) mod copy;
+pub(crate) mod custom;
 pub(crate) mod gemm;
 mod gemm_bytes;
 mod gemm_floats;

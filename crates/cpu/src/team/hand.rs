@@ -1,7 +1,7 @@
 //! The pieces of a kernel that a thread has in hand.
 
+use super::sync::{AtomicU64, Ordering};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A thread's pieces: consecutive ones, so that it reads memory in order, of which others take the
 /// last first. One word holds the number of the stretch after theirs, the first and the end, so

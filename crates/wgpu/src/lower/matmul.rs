@@ -119,7 +119,7 @@ enum Way {
 }
 
 /// Lines for which `matvec` reads the weights anew rather than through workgroup memory.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// Lines from which on a tile of matrices has more to do than to wait.
 const MANY: usize = 24;

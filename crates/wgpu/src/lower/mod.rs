@@ -1,6 +1,7 @@
 //! From the steps of a plan to dispatches.
 
 mod attention;
+mod custom;
 mod elements;
 mod matmul;
 mod matvec;
@@ -15,7 +16,7 @@ use crate::context::Facts;
 use crate::mapped::Block;
 use crate::memory::pieces;
 use crate::source::Kernel;
-use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Step};
+use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Spec, Step};
 use std::collections::HashMap;
 
 /// One kernel launch.
@@ -46,13 +47,21 @@ pub(crate) enum Place {
 pub(crate) struct Lowered {
     /// In order.
     pub(crate) dispatches: Vec<Dispatch>,
+    /// For each dispatch the step that it is part of.
+    pub(crate) steps: Vec<usize>,
     /// Bytes of each piece of scratch memory.
     pub(crate) scratch: [usize; 2],
 }
 
+/// How many lines a product takes with the kernel for one.
+pub(crate) const TOGETHER: usize = matmul::FEW;
+
 /// Whether `op` has a kernel.
-pub(crate) fn supports(op: &Op) -> bool {
-    !matches!(op, Op::Custom(_))
+pub(crate) fn supports(op: &Op, inputs: &[Spec]) -> bool {
+    match op {
+        Op::Custom(custom) => custom.wgsl(inputs).is_some(),
+        _ => true,
+    }
 }
 
 /// The tables among a plan's external slots that lie in mapped files, and where.
@@ -89,13 +98,16 @@ pub(crate) fn lower(context: &Facts, plan: &Plan, files: &Files<'_>) -> Result<L
         dispatches: Vec::new(),
         scratch: [0; 2],
     };
-    for step in &plan.steps {
+    let mut steps = Vec::new();
+    for (number, step) in plan.steps.iter().enumerate() {
         if step.output.layout.shape().elements() > 0 {
-            lowering.step(step)?;
+            lowering.step(step).map_err(|error| error.in_step(number))?;
         }
+        steps.resize(lowering.dispatches.len(), number);
     }
     Ok(Lowered {
         dispatches: lowering.dispatches,
+        steps,
         scratch: lowering.scratch,
     })
 }
@@ -134,9 +146,7 @@ impl Lowering<'_> {
             } => self.rope((*pairing, *heads as usize, scale.get()), inputs, output),
             Op::Matmul { epilogue } => self.matmul(epilogue.as_ref(), inputs, output),
             Op::Attention { scale, window } => self.attention(scale.get(), *window, inputs, output),
-            other => Err(self
-                .context
-                .failed(format!("{} has no kernel", other.name()))),
+            Op::Custom(custom) => self.custom(custom, inputs, output),
         }
     }
 

@@ -42,9 +42,11 @@ impl Launches {
         let (parameters, offsets) = upload(shared, &lowered.dispatches)?;
         let mut bound: HashMap<(usize, u64), wgpu::BindGroup> = HashMap::new();
         let mut launches = Vec::with_capacity(lowered.dispatches.len());
-        for (dispatch, (offset, size)) in lowered.dispatches.into_iter().zip(offsets) {
+        let dispatches = lowered.dispatches.into_iter().zip(offsets);
+        for ((dispatch, (offset, size)), step) in dispatches.zip(lowered.steps) {
             let operands = dispatch.operands.len();
-            let pipeline = context.pipeline(&dispatch.kernel, operands)?;
+            let pipeline = context.pipeline(&dispatch.kernel, operands);
+            let pipeline = pipeline.map_err(|error| error.in_step(step))?;
             let make = || bind_parameters(context, parameters.as_ref(), operands, size);
             let bind_parameters = bound.entry((operands, size)).or_insert_with(make).clone();
             launches.push(Launch {
