@@ -120,13 +120,17 @@ fn step<const BITS: u32, const VALUES: u8>(lanes: __m512i, m: u32, table: __m512
             _mm512_cvtepi32_ps(_mm512_and_si512(moved, _mm512_set1_epi32(0xff)))
         }
         _ => {
-            // As in AVX2: the sign copied down, exponent and mantissa moved to an f32's places.
+            // As in AVX2.
             let top = _mm512_sll_epi32(lanes, _mm_cvtsi32_si128(24 - (m * BITS) as i32));
-            let moved = _mm512_srai_epi32::<4>(top);
-            let magnitude = _mm512_and_si512(moved, _mm512_set1_epi32(0x07f0_0000));
-            let nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x07f0_0000));
-            let bits = _mm512_and_si512(moved, _mm512_set1_epi32(0x87f0_0000u32 as i32));
-            let value = _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(2f32.powi(120)));
+            let magnitude = _mm512_and_si512(top, _mm512_set1_epi32(0x7f00_0000));
+            let nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f00_0000));
+            let sign = _mm512_and_si512(top, _mm512_set1_epi32(i32::MIN));
+            let bias = _mm512_set1_epi32(120 << 23);
+            let bits = _mm512_add_epi32(_mm512_srli_epi32::<4>(magnitude), bias);
+            let value = _mm512_castsi512_ps(bits);
+            let (two, one) = (_mm512_set1_ps(2.0), _mm512_set1_ps(2f32.powi(-6)));
+            let value = _mm512_min_ps(value, _mm512_fmsub_ps(value, two, one));
+            let value = _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign));
             _mm512_mask_blend_ps(nan, value, _mm512_set1_ps(f32::NAN))
         }
     }
