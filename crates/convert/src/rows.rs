@@ -87,11 +87,7 @@ pub(crate) fn errors(
         let squares: f64 = values.iter().map(|&value| square(value)).sum();
         let mut restored = vec![0.0; values.len()];
         let mut error = |&format: &Format| {
-            let made = quantised(job, &values, format, dtype, rows.start)?;
-            let made = [&made.codes[..], &made.scales, &made.biases];
-            if !quantise::dequantise(format, made, job.k, &mut restored) {
-                return Err(Fault::Length);
-            }
+            quantised(job, &values, format, dtype, rows.start, &mut restored)?;
             let differences = values.iter().zip(&restored).map(|(a, b)| square(a - b));
             Ok(differences.sum::<f64>())
         };
@@ -215,15 +211,15 @@ fn convert_rows(
         Action::Quantise(format, dtype) => {
             let start = rows.start;
             let before = values(job, planes, rows)?;
+            let mut after = vec![0.0; before.len()];
             let made = match element(job.source.dtype) == Some(dtype) && job.packed.is_none() {
-                true => quantised(job, &before, format, dtype, start)?,
+                true => quantised(job, &before, format, dtype, start, &mut after)?,
                 false => {
                     let weights = all_rounded(before.clone(), dtype)?;
-                    quantised(job, &weights, format, dtype, start)?
+                    quantised(job, &weights, format, dtype, start, &mut after)?
                 }
             };
-            let sums = measured(format, &before, &made)?;
-            Ok((made, sums))
+            Ok((made, row_sums(job.k, &before, &after)))
         }
     }
 }
@@ -246,14 +242,16 @@ fn row_sums(k: usize, before: &[f32], after: &[f32]) -> Vec<Sums> {
         .collect()
 }
 
+/// The numbers that the codes stand for are written to `restored`.
 fn quantised(
     job: &Job,
     values: &[f32],
     format: Format,
     dtype: DType,
     start: usize,
+    restored: &mut [f32],
 ) -> Attempt<Quantised> {
-    quantise::quantise(values, job.k, format, dtype)
+    quantise::quantise_and_restore(values, job.k, format, dtype, restored)
         .map_err(|error| Fault::Quantise(within_tensor(error, start)))
 }
 
