@@ -100,7 +100,7 @@ def write_gguf():
 
     most = (1 << 64) - 1
     put("gguf", "counts", start(most, most))
-    put("gguf", "long-text", start(0, 1) + struct.pack("<Q", most) + b"k")
+    put("gguf", "long-text", start(0, 1) + struct.pack("<Q", most) + b"k" + bytes(32))
     put("gguf", "array", start(0, 1) + text(b"k") + struct.pack("<IIQ", 9, 8, most))
     put("gguf", "array-of-what", start(0, 1) + text(b"k") + struct.pack("<IIQ", 9, 77, 4) + bytes(16))
     nested = struct.pack("<IQ", 9, 1) * 40
