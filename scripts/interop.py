@@ -3,7 +3,8 @@
 First both convert the same checkpoint in several ways, and must write the same bytes (same.py). Then
 every row of the table is a checkpoint that one of the two wrote and both run. In float32 they must
 give the same tokens up to the first step at which the best two logits are closer than 0.02. In half
-precision they round differently on the way; how far they agree is told, not judged.
+precision they round differently on the way; how far they agree is told, not judged. Every form that a
+model has (PyTorch's files, Meta's shards, npz, GGUF) must mean the same, too (forms.py).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import mlx_lm
 
+import forms
 import greedy
 import same
 
@@ -128,15 +130,18 @@ def main():
     parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--tokens", type=int, default=16, help="tokens per prompt in float32 (16)")
     parser.add_argument("--half-tokens", type=int, default=4, help="tokens in half precision (4)")
-    parser.add_argument("--prompts", type=int, default=6, help="how many of the prompts (6); half precision takes the shortest")
+    parser.add_argument("--prompts", type=int, default=6, help="how many of the prompts (6)")
+    parser.add_argument("--half-prompts", type=int, default=1, help="how many in half precision (1: the shortest)")
     parser.add_argument("--only", default="", help="only checkpoints whose writer and name contain this")
     asked = parser.parse_args()
     kiln, table = Kiln(asked.kiln), Table()
     prompts = json.loads(GOLDEN.read_text())[: asked.prompts]
-    shortest = min(prompts, key=lambda prompt: len(prompt["prompt_ids"]))
+    by_length = sorted(prompts, key=lambda prompt: len(prompt["prompt_ids"]))
     float16, converted = asked.work / "float16", asked.work / "converted"
     kiln.convert(asked.model, float16, ["--dtype", "float16"])
     table.wrong += same.compare(kiln, float16, asked.work, asked.only)
+    tokens = lambda name, made: compare(kiln, table, "form", name, made, prompts[:2], asked.tokens, True)
+    table.wrong += forms.compare(kiln, float16, asked.work, asked.only, by_length[0]["prompt_ids"], tokens)
     judged = [("kiln", *row, True) for row in KILN] + [("mlx-lm", *row, True) for row in MLX]
     rows = judged + [("kiln", *row, False) for row in KILN_HALF]
     for writer, name, arguments, exact in rows:
@@ -149,7 +154,7 @@ def main():
         else:
             source = asked.model if arguments is None else float16
             kiln.convert(source, converted, arguments or [])
-        few = (prompts, asked.tokens) if exact else ([shortest], asked.half_tokens)
+        few = (prompts, asked.tokens) if exact else (by_length[: asked.half_prompts], asked.half_tokens)
         compare(kiln, table, writer, name, converted, *few, exact)
     shutil.rmtree(converted, ignore_errors=True)
     for text in table.wrong:

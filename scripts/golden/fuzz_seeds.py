@@ -62,6 +62,9 @@ def write_safetensors():
     put("safetensors", "twice", safetensors(twice + twice[1:-1] + b"}", b"x"))
     index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00001.safetensors"}}
     put("safetensors", "index", json.dumps(index).encode())
+    put("safetensors", "shape", safetensors({"t": tensor("F32", [1000, 1000], 0, 4)}, bytes(4)))
+    put("safetensors", "beyond", safetensors({"t": tensor("F32", [1000, 1000], 0, 4_000_000)}, bytes(4)))
+    put("safetensors", "backwards", safetensors({"t": tensor("U8", [0], 8, 0)}, bytes(8)))
     for name, shard in {"up": "../x.safetensors", "root": "/x.safetensors", "drive": "c:x.bin"}.items():
         put("safetensors", f"index-{name}", json.dumps({"weight_map": {"a": shard}}).encode())
 
@@ -97,7 +100,7 @@ def write_gguf():
 
     most = (1 << 64) - 1
     put("gguf", "counts", start(most, most))
-    put("gguf", "long-text", start(0, 1) + struct.pack("<Q", most) + b"k")
+    put("gguf", "long-text", start(0, 1) + struct.pack("<Q", most) + b"k" + bytes(32))
     put("gguf", "array", start(0, 1) + text(b"k") + struct.pack("<IIQ", 9, 8, most))
     put("gguf", "array-of-what", start(0, 1) + text(b"k") + struct.pack("<IIQ", 9, 77, 4) + bytes(16))
     nested = struct.pack("<IQ", 9, 1) * 40
@@ -112,6 +115,17 @@ def write_gguf():
     put("gguf", "loop", start(0, 1) + text(b"k") + struct.pack("<I", 9) + b"\x09\x00\x00\x00\x01\x00")
     put("gguf", "element-type", start(0, 1) + text(b"k") + struct.pack("<IIQ", 9, 9, most) + bytes(12))
     put("gguf", "big-endian", b"GGUF" + struct.pack(">IQQ", 3, 0, 0))
+    # Sizes that are right modulo 2^64 or 2^32: of a sum, of padding, of blocks, of an int.
+    halves = [tensor(name, [1 << 62, 1], 24, at) for name, at in [(b"w", 0), (b"v", 1 << 62), (b"u", 1 << 63)]]
+    put("gguf", "sum-wraps", start(3, 0) + b"".join(halves) + bytes(64))
+    put("gguf", "padding-wraps", start(2, 0) + tensor(b"w", [most // 4], 0, 0) + tensor(b"v", [8], 0, 0) + bytes(64))
+    put("gguf", "blocks-wrap", start(1, 0) + tensor(b"w", [5124095576030431008], 2, 0) + bytes(64))
+    put("gguf", "int-wraps", start(1, 0) + tensor(b"w", [65536, 65568], 2, 0) + bytes(64))
+    put("gguf", "sizes-negative", start(1, 0) + tensor(b"w", [(1 << 63) - 1, 2], 24, 0) + bytes(64))
+    put("gguf", "tensors", start((1 << 63) // 200, 0) + bytes(64))
+    put("gguf", "rank", start(1, 0) + text(b"w") + struct.pack("<I", 1 << 31) + bytes(64))
+    put("gguf", "beyond", start(1, 0) + tensor(b"w", [1024, 1024], 1, 0) + bytes(64))
+    put("gguf", "alignment-type", start(0, 1) + text(b"general.alignment") + struct.pack("<Iq", 11, 1))
 
 
 def npy(header, version=1):
@@ -144,6 +158,9 @@ def write_zips():
     many = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1," * 70 + "), }") + bytes(4)
     put("npz", "dimensions", zipped([("a.npy", many, 0)]))
     same = good.replace(b"(2, 3)", b"(-1,3)")
+    put("npz", "objects", zipped([("a.npy", good.replace(b"<f4", b"|O "), 0)]))
+    wraps = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }") + bytes(4)
+    put("npz", "wraps", zipped([("a.npy", wraps, 0)]))
     put("npz", "negative", zipped([("../a.npy", same, 0)]))
     for name in ["bare.pth", "module.bin", "calls.pth", "training.pth", "views_legacy.pth", "plain.pkl"]:
         put("torch", name, (TORCH / name).read_bytes())
@@ -157,6 +174,14 @@ def write_zips():
         "state-of-a-number": b"\x80\x02K\x01}b.",
         "rebuild": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02tR.",
         "extension": b"\x80\x02\x82\x01.",
+        "installs": b"\x80\x02cpip\nmain\n](X\x07\x00\x00\x00installX\x01\x00\x00\x00xe\x85R.",
+        "loads-another": b"\x80\x02ctorch\nload\nX\x08\x00\x00\x00config.p\x85R.",
+        "module-in-module": b"\x80\x02casyncio.unix_events\n_UnixSubprocessTransport._start\n}\x85R.",
+        "name-with-dots": b"\x80\x04\x8c\x0ctorch._utils\x8c\x14_rebuild_tensor_v2.x\x93.",
+        "instance": b"\x80\x02(X\x02\x00\x00\x00lsios\nsystem\n.",
+        "object": b"\x80\x02(cos\nsystem\nX\x02\x00\x00\x00lso.",
+        "new-object": b"\x80\x02cbuiltins\nbytearray\nK\x04\x85\x81.",
+        "script": b"\x80\x02c__torch__\nModel\n)\x81}b.",
     }
     for name, pickle in pickles.items():
         put("torch", name, zipped([("a/data.pkl", pickle, 0), ("a/version", b"3\n", 0)]))
@@ -167,6 +192,11 @@ def write_zips():
     put("torch", "two-sizes", plain[:22] + b"\x01" + plain[23:])
     put("torch", "encrypted", plain[:6] + b"\x01" + plain[7:])
     put("torch", "two-pickles", zipped([("a/data.pkl", b"}.", 0), ("b/data.pkl", b"}.", 0)]))
+    sum_at = plain.index(b"PK\x01\x02") + 16
+    other_sum = plain[:14] + b"\1\2\3\4" + plain[18:sum_at] + b"\1\2\3\4" + plain[sum_at + 4 :]
+    put("torch", "checksum", other_sum)
+    put("torch", "packed", zipped([("a/data.pkl", b"\x80\x02}." + bytes(9000), 8)]))
+    put("torch", "tar", b"pickle" + bytes(251) + b"ustar\x0000" + bytes(248))
     put("torch", "seven-zip", b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(24))
 
 

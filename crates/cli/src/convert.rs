@@ -267,6 +267,13 @@ pub(crate) fn convert(task: &Convert) -> anyhow::Result<Code> {
     let options = task.options()?;
     let upload = task.upload_repo.as_deref().map(hub::Destination::new);
     let upload = upload.transpose()?;
+    let vacant = kiln::convert::vacant(&source, &task.mlx_path, options.force);
+    if !task.dry_run {
+        // Before gigabytes are downloaded for nothing.
+        vacant?;
+    } else if let Err(error) = vacant {
+        output::say(format_args!("note: the conversion would stop: {error}"));
+    }
     let source = hub::local(&source, false)?;
     let start = Instant::now();
     let mut bar = Bar::of_bytes(false);

@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::sync::mpsc;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Weights that one thread takes at a time: 1 MB of f32.
-const BLOCK: usize = 1 << 18;
+/// Weights that one thread takes at a time: few enough that all that is made of them stays in its
+/// cache.
+const BLOCK: usize = 1 << 16;
 
 /// Bytes for a weight while its block is worked on, at most: as it is stored, in f32, as it will be
 /// written, and what that stands for in f32.

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 /// Bytes that are read or written at a time.
 const PIECE: usize = 1 << 20;
@@ -94,12 +95,19 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     digits(&Sha256::new().chain_update(bytes))
 }
 
+/// Bytes that are written before they are sent to the disk, so that [`Output::finish`] does not have
+/// to wait for all of them. Few in tests, so that it happens there.
+const SENT: u64 = if cfg!(test) { 1 << 12 } else { 64 << 20 };
+
 /// A file that is being written.
 pub(crate) struct Output {
     path: PathBuf,
     file: BufWriter<Disk>,
     hash: Sha256,
     bytes: u64,
+    /// What is sending the bytes before `sent` to the disk.
+    sending: Option<JoinHandle<io::Result<()>>>,
+    sent: u64,
 }
 
 struct Disk(File);
@@ -127,7 +135,34 @@ impl Output {
             file: BufWriter::with_capacity(PIECE, Disk(file)),
             hash,
             bytes,
+            sending: None,
+            sent: bytes,
         }
+    }
+
+    /// Has the disk take what the system has of the file so far, unless it is still busy.
+    fn send(&mut self) -> io::Result<()> {
+        if self
+            .sending
+            .as_ref()
+            .is_some_and(|sending| !sending.is_finished())
+        {
+            return Ok(());
+        }
+        self.wait()?;
+        let file = self.file.get_ref().0.try_clone()?;
+        let send = move || file.sync_data();
+        // Without a thread for it, the end takes longer.
+        self.sending = std::thread::Builder::new().spawn(send).ok();
+        self.sent = self.bytes;
+        Ok(())
+    }
+
+    /// What could not be written is an error of this, and of no later call.
+    fn wait(&mut self) -> io::Result<()> {
+        let sending = self.sending.take().map(JoinHandle::join);
+        let failed = || Err(io::Error::other("the thread that wrote it failed"));
+        sending.map_or(Ok(()), |sent| sent.unwrap_or_else(|_| failed()))
     }
 
     /// Goes on with a file of which an earlier run wrote at least `end` bytes; what comes after
@@ -160,8 +195,10 @@ impl Output {
     /// Every byte is on the disk when this returns.
     pub(crate) fn finish(mut self) -> Result<Hashed> {
         self.hand_over()?;
+        let sent = self.wait();
         let file = &self.file.get_ref().0;
-        system(|| file.sync_all()).map_err(|source| write_error(&self.path, source))?;
+        let synced = sent.and_then(|()| system(|| file.sync_all()));
+        synced.map_err(|source| write_error(&self.path, source))?;
         let name = self.path.file_name().unwrap_or_default();
         Ok(Hashed {
             name: name.display().to_string(),
@@ -176,6 +213,9 @@ impl Write for Output {
         let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);
         self.bytes += count as u64;
+        if self.bytes - self.sent >= SENT {
+            self.send()?;
+        }
         Ok(count)
     }
 

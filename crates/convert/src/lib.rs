@@ -61,6 +61,7 @@ pub use layout::Layout;
 pub use load::load;
 pub use measure::Distance;
 pub use options::{Options, Quantise};
+pub use output::vacant;
 pub use plan::{Plan, Planned};
 pub use quantise::{QuantiseError, Quantised, dequantise, quantise};
 pub use receipt::{Converted, Receipt, RoundTrip};
@@ -99,7 +100,7 @@ pub fn convert(
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
-    output::check(source, destination, options.force)?;
+    output::vacant(source, destination, options.force)?;
     let plan = plan(source, options, open, progress)?;
     plan.write(destination, options, open, progress)
 }
@@ -136,10 +137,10 @@ impl Plan {
         open: &Open<'_>,
         progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Report> {
-        output::check(&self.path, destination, options.force)?;
+        output::vacant(&self.path, destination, options.force)?;
         let mut staging = Staging::begin(destination, options.resume)?;
         // Once more: a killed run's destination may have come back.
-        output::check(&self.path, destination, options.force)?;
+        output::vacant(&self.path, destination, options.force)?;
         let written = write::write(self, &mut staging, progress)?;
         let verified = match &options.verify {
             Some(verify) => Some(verify::verify(

@@ -1,18 +1,18 @@
 //! How far weights are from others.
 
+use kiln_cpu::{Work, widest};
 use serde::Serialize;
 
 /// Sums that are made side by side, so that the processor's vectors can. The order of additions is
 /// fixed by the rows alone.
-const SIDES: usize = 8;
+const SIDES: usize = 16;
 
-/// Sums over pairs of weights: before, and after.
+/// Sums over weights and their differences from others: of squares, and of the products of both.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sums {
-    before: f64,
-    after: f64,
-    product: f64,
-    difference: f64,
+    weights: f64,
+    products: f64,
+    differences: f64,
     most: f32,
 }
 
@@ -36,65 +36,91 @@ impl Distance {
     };
 }
 
-impl Sums {
-    /// Of one row.
-    pub(crate) fn of(before: &[f32], after: &[f32]) -> Sums {
-        let mut sides = [[0.0f64; SIDES]; 4];
-        let mut most = [0.0f32; SIDES];
-        let (before, after) = (before.as_chunks::<SIDES>(), after.as_chunks::<SIDES>());
+/// The sums of one row.
+struct OfRow<'a> {
+    before: &'a [f32],
+    after: &'a [f32],
+}
+
+impl Work for OfRow<'_> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn run(self) -> Sums {
+        let mut sides = Sides::default();
+        let (before, after) = (self.before.as_chunks(), self.after.as_chunks());
+        for (before, after) in before.0.iter().zip(after.0) {
+            sides.add(before, after);
+        }
         let rest = |rest: &[f32]| {
             let mut padded = [0.0; SIDES];
             padded[..rest.len()].copy_from_slice(rest);
             padded
         };
-        let last = (rest(before.1), rest(after.1));
-        let pairs = before.0.iter().zip(after.0).chain([(&last.0, &last.1)]);
-        for (before, after) in pairs {
-            for side in 0..SIDES {
-                let (x, y) = (before[side], after[side]);
-                let (a, b) = (f64::from(x), f64::from(y));
-                sides[0][side] += a * a;
-                sides[1][side] += b * b;
-                sides[2][side] += a * b;
-                sides[3][side] += (a - b) * (a - b);
-                let difference = (x - y).abs();
-                most[side] = if difference > most[side] {
-                    difference
-                } else {
-                    most[side]
-                };
-            }
-        }
-        let [before, after, product, difference] = sides.map(|side| side.iter().sum());
+        sides.add(&rest(before.1), &rest(after.1));
         Sums {
-            before,
-            after,
-            product,
-            difference,
-            most: most.into_iter().fold(0.0, f32::max),
+            weights: sides.weights.iter().sum(),
+            products: sides.products.iter().sum(),
+            differences: sides.differences.iter().sum(),
+            most: sides.most.into_iter().fold(0.0, f32::max),
         }
+    }
+}
+
+#[derive(Default)]
+struct Sides {
+    weights: [f64; SIDES],
+    products: [f64; SIDES],
+    differences: [f64; SIDES],
+    most: [f32; SIDES],
+}
+
+impl Sides {
+    #[inline(always)]
+    fn add(&mut self, before: &[f32; SIDES], after: &[f32; SIDES]) {
+        for side in 0..SIDES {
+            let (weight, other) = (f64::from(before[side]), f64::from(after[side]));
+            let difference = weight - other;
+            self.weights[side] += weight * weight;
+            self.products[side] += weight * difference;
+            self.differences[side] += difference * difference;
+        }
+        for side in 0..SIDES {
+            let difference = (before[side] - after[side]).abs();
+            let most = self.most[side];
+            self.most[side] = if difference > most { difference } else { most };
+        }
+    }
+}
+
+impl Sums {
+    /// Of one row.
+    pub(crate) fn of(before: &[f32], after: &[f32]) -> Sums {
+        widest(OfRow { before, after })
     }
 
     pub(crate) fn add(&mut self, other: Sums) {
-        self.before += other.before;
-        self.after += other.after;
-        self.product += other.product;
-        self.difference += other.difference;
+        self.weights += other.weights;
+        self.products += other.products;
+        self.differences += other.differences;
         self.most = self.most.max(other.most);
     }
 
     pub(crate) fn distance(self) -> Distance {
-        let equal = self.difference == 0.0;
-        let lengths = self.before.sqrt() * self.after.sqrt();
+        let equal = self.differences == 0.0;
+        // For `other = weight - difference`.
+        let product = self.weights - self.products;
+        let others = self.weights - 2.0 * self.products + self.differences;
+        let lengths = self.weights.sqrt() * others.max(0.0).sqrt();
         Distance {
             relative: match equal {
                 true => 0.0,
-                false => (self.difference / self.before).sqrt(),
+                false => (self.differences / self.weights).sqrt(),
             },
             most: f64::from(self.most),
             cosine: match (equal, lengths > 0.0) {
                 (true, _) => 1.0,
-                (false, true) => self.product / lengths,
+                (false, true) => product / lengths,
                 (false, false) => 0.0,
             },
         }

@@ -5,12 +5,13 @@ use serde::Serialize as _;
 use serde_json::Value;
 use std::path::Path;
 
-/// Refuses a destination that must not be written to.
+/// Refuses a destination that must not be written to. [`crate::convert`] does so itself; this is for
+/// those who want to know before they fetch the source.
 ///
 /// # Errors
-/// It exists and `force` is not given, it is not a model's directory, or replacing it would remove
-/// the source.
-pub(crate) fn check(source: &Path, destination: &Path, force: bool) -> Result<()> {
+/// [`Error::Exists`]: it exists and `force` is not given, it is not a model's directory, or replacing
+/// it would remove the source.
+pub fn vacant(source: &Path, destination: &Path, force: bool) -> Result<()> {
     let exists = |advice| {
         Err(Error::Exists {
             path: destination.to_owned(),

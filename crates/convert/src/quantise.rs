@@ -8,6 +8,7 @@
 mod affine;
 mod dequantise;
 mod fp;
+mod round;
 
 pub use dequantise::dequantise;
 use kiln_array::{DType, Format, Mode};
@@ -83,6 +84,18 @@ pub fn quantise(
     format: Format,
     dtype: DType,
 ) -> Result<Quantised, QuantiseError> {
+    quantise_and_restore(values, k, format, dtype, &mut vec![0.0; values.len()])
+}
+
+/// The same; and writes to `restored`, which is as long as `values`, what [`dequantise`] makes of the
+/// result.
+pub(crate) fn quantise_and_restore(
+    values: &[f32],
+    k: usize,
+    format: Format,
+    dtype: DType,
+    restored: &mut [f32],
+) -> Result<Quantised, QuantiseError> {
     check(values, k, format, dtype)?;
     let rows = values.len().checked_div(k).unwrap_or(0);
     let scales = rows * format.scale_row(k);
@@ -92,8 +105,11 @@ pub fn quantise(
         biases: Vec::with_capacity(if format.has_biases() { scales } else { 0 }),
     };
     match format.mode() {
-        Mode::Affine => affine::quantise(values, format, dtype, &mut out),
-        Mode::Mxfp4 | Mode::Mxfp8 | Mode::Nvfp4 => fp::quantise(values, format, dtype, &mut out),
+        Mode::Affine => affine::quantise(values, format, dtype, &mut out, restored),
+        Mode::Mxfp4 | Mode::Mxfp8 | Mode::Nvfp4 => {
+            fp::quantise(values, format, dtype, &mut out);
+            dequantise(format, [&out.codes, &out.scales, &[]], k, restored);
+        }
     }
     Ok(out)
 }

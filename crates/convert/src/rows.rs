@@ -11,6 +11,7 @@ use kiln_array::{DType, Format};
 use kiln_formats::gguf::{dequantise, fives};
 use kiln_formats::{BlockType, Type};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// A tensor of the source; for one that MLX has quantised its codes, scales and biases.
 type Planes<'a> = [Opened<'a>];
@@ -39,7 +40,8 @@ pub(crate) fn convert(
     let planes = &open_planes(job)?;
     let (mut scales, mut biases) = (Vec::new(), Vec::new());
     let mut sums = Sums::default();
-    let work = |rows| convert_rows(job, planes, rows);
+    let spare = Spare::default();
+    let work = |rows| convert_rows(job, planes, rows, &spare);
     lanes.each(job, &work, &mut |part| {
         let (part, of_rows) = part.map_err(|fault| fault.name(job))?;
         emit(&part.codes)?;
@@ -53,6 +55,25 @@ pub(crate) fn convert(
         biases,
         distance: sums.distance(),
     })
+}
+
+/// Room for weights that a block is done with, for the next: fresh memory would have to be cleared.
+#[derive(Default)]
+struct Spare(Mutex<Vec<Vec<f32>>>);
+
+impl Spare {
+    /// Room for `count` weights, whatever they are now.
+    fn take(&self, count: usize) -> Vec<f32> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut room = kept.unwrap_or_default();
+        room.resize(count, 0.0);
+        room
+    }
+
+    fn give(&self, room: Vec<f32>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(room);
+    }
 }
 
 /// How far the weights of a tensor are from those of another of the same shape.
@@ -87,11 +108,7 @@ pub(crate) fn errors(
         let squares: f64 = values.iter().map(|&value| square(value)).sum();
         let mut restored = vec![0.0; values.len()];
         let mut error = |&format: &Format| {
-            let made = quantised(job, &values, format, dtype, rows.start)?;
-            let made = [&made.codes[..], &made.scales, &made.biases];
-            if !quantise::dequantise(format, made, job.k, &mut restored) {
-                return Err(Fault::Length);
-            }
+            quantised(job, &values, format, dtype, rows.start, &mut restored)?;
             let differences = values.iter().zip(&restored).map(|(a, b)| square(a - b));
             Ok(differences.sum::<f64>())
         };
@@ -160,6 +177,7 @@ fn convert_rows(
     job: &Job,
     planes: &Planes<'_>,
     rows: Range<usize>,
+    spare: &Spare,
 ) -> Attempt<(Quantised, Vec<Sums>)> {
     let plain = |codes| Quantised {
         codes,
@@ -214,15 +232,19 @@ fn convert_rows(
         }
         Action::Quantise(format, dtype) => {
             let start = rows.start;
-            let before = values(job, planes, rows)?;
+            let count = rows.len() * job.k;
+            let before = values_into(job, planes, rows, spare.take(count))?;
+            let mut after = spare.take(count);
             let made = match element(job.source.dtype) == Some(dtype) && job.packed.is_none() {
-                true => quantised(job, &before, format, dtype, start)?,
+                true => quantised(job, &before, format, dtype, start, &mut after)?,
                 false => {
                     let weights = all_rounded(before.clone(), dtype)?;
-                    quantised(job, &weights, format, dtype, start)?
+                    quantised(job, &weights, format, dtype, start, &mut after)?
                 }
             };
-            let sums = measured(format, &before, &made)?;
+            let sums = row_sums(job.k, &before, &after);
+            spare.give(before);
+            spare.give(after);
             Ok((made, sums))
         }
     }
@@ -246,14 +268,16 @@ fn row_sums(k: usize, before: &[f32], after: &[f32]) -> Vec<Sums> {
         .collect()
 }
 
+/// The numbers that the codes stand for are written to `restored`.
 fn quantised(
     job: &Job,
     values: &[f32],
     format: Format,
     dtype: DType,
     start: usize,
+    restored: &mut [f32],
 ) -> Attempt<Quantised> {
-    quantise::quantise(values, job.k, format, dtype)
+    quantise::quantise_and_restore(values, job.k, format, dtype, restored)
         .map_err(|error| Fault::Quantise(within_tensor(error, start)))
 }
 
@@ -327,10 +351,20 @@ fn in_order(job: &Job, stored: &Opened<'_>, rows: Range<usize>) -> Result<Vec<u8
 
 /// The weights of these rows.
 fn values(job: &Job, planes: &Planes<'_>, rows: Range<usize>) -> Attempt<Vec<f32>> {
+    values_into(job, planes, rows, Vec::new())
+}
+
+/// The same, in `room` where that is of use.
+fn values_into(
+    job: &Job,
+    planes: &Planes<'_>,
+    rows: Range<usize>,
+    room: Vec<f32>,
+) -> Attempt<Vec<f32>> {
     let count = rows.len() * job.k;
     let values = match job.packed {
         Some(_) => unpacked(job, &packed_rows(job, planes, rows)?)?,
-        None => dequantised(job, &stored_rows(job, planes, rows)?)?,
+        None => dequantised_into(job, &stored_rows(job, planes, rows)?, room)?,
     };
     match values.len() == count {
         true => Ok(values),
@@ -340,9 +374,14 @@ fn values(job: &Job, planes: &Planes<'_>, rows: Range<usize>) -> Attempt<Vec<f32
 
 /// The weights that rows of the source's own type stand for.
 fn dequantised(job: &Job, stored: &[u8]) -> Attempt<Vec<f32>> {
+    dequantised_into(job, stored, Vec::new())
+}
+
+/// The same, in `values`.
+fn dequantised_into(job: &Job, stored: &[u8], mut values: Vec<f32>) -> Attempt<Vec<f32>> {
     let rows = job.source.dtype.bytes(&[job.k]).filter(|&bytes| bytes > 0);
     let rows = rows.map_or(0, |bytes| stored.len() / bytes);
-    let mut values = vec![0.0; rows * job.k];
+    values.resize(rows * job.k, 0.0);
     match dequantise(job.source.dtype, stored, &mut values) {
         true => Ok(values),
         false => Err(Fault::Length),

@@ -30,8 +30,11 @@ mod recorded;
 mod simd;
 mod storage;
 mod team;
+#[allow(unsafe_code)]
+mod widest;
 
 pub use limits::Limits;
+pub use widest::{Work, widest};
 
 use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
 use std::fmt;

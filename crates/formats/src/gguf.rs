@@ -96,12 +96,13 @@ fn alignment(metadata: &Metadata, file: &File) -> Result<u64> {
     let Some(value) = metadata.get(key) else {
         return Ok(ALIGNMENT);
     };
-    match value.unsigned() {
-        Some(alignment) if alignment.is_power_of_two() && alignment <= 1 << 31 => Ok(alignment),
+    match *value {
+        Value::U32(alignment) if alignment.is_power_of_two() => Ok(u64::from(alignment)),
+        // Another type has another length, which readers that look for none of it differ on.
         _ => Err(Error::invalid(
             file.path(),
             Some(key),
-            "a power of two",
+            "a power of two of type u32",
             value.summary(),
         )),
     }

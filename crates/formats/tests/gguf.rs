@@ -164,7 +164,7 @@ fn errors_name_the_tensor_or_key_and_both_sides() {
 
     let mut alignment = gguf_start(3, 0, 1);
     alignment.entry("general.alignment", 4, &[48, 0, 0, 0]);
-    let expected = r#"seed: "general.alignment": expected a power of two, found 48"#;
+    let expected = r#"seed: "general.alignment": expected a power of two of type u32, found 48"#;
     assert_eq!(refused(alignment.0), expected);
 }
 

@@ -223,3 +223,37 @@ fn dates_are_written_as_strftime_writes_them() {
     let today = render("{{ strftime_now('%Y') }}").unwrap();
     assert!(today.parse::<i32>().unwrap() >= 2024, "{today}");
 }
+
+/// llama-cpp-python's CVE-2024-34359, SGLang's CVE-2026-5760, jinja2's CVE-2024-56326 and their kin:
+/// from any value of Python's a template reaches all of Python.
+#[test]
+fn a_template_reaches_nothing_outside_of_it() {
+    let reach = [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% for c in [].__class__.__base__.__subclasses__() %}{{ c.__name__ }}{% endfor %}",
+        "{{ self.__init__.__globals__.__builtins__.__import__('os').popen('id').read() }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ lipsum.__globals__['os'].popen('id').read() }}",
+        "{{ joiner.__init__.__globals__.os.system('id') }}",
+        "{{ namespace.__init__.__globals__.os.system('id') }}",
+        "{{ messages.__class__.__init__.__globals__['sys'].modules['os'].system('id') }}",
+        "{{ ('{0.__class__.__init__.__globals__}' | attr('format'))(messages) }}",
+        "{{ '{0.__class__.__mro__}'.format(messages) }}",
+        "{{ '{0[__class__]}'.format_map({'0': messages}) }}",
+        "{{ messages | map(attribute='__class__.__mro__') | list | first | first }}",
+        "{% include '/etc/passwd' %}",
+        "{% import '/etc/passwd' as p %}{{ p }}",
+        "{% extends 'config.json' %}",
+        "{{ open('/etc/passwd').read() }}",
+        "{{ get_flashed_messages.__globals__.__builtins__.open('/etc/passwd').read() }}",
+        "{{ raise_exception.__globals__.os.system('id') }}",
+        "{{ strftime_now.__globals__.os.system('id') }}",
+        "{{ debug() }}",
+    ];
+    for template in reach {
+        match render(template) {
+            Err(Error::TemplateFailed { .. } | Error::TemplateSyntax { .. }) => {}
+            other => panic!("{template}: {other:?}"),
+        }
+    }
+}

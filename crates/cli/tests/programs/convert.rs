@@ -186,6 +186,7 @@ fn a_dry_run_tells_what_the_real_run_does() {
     succeeded(&table);
     let plan = json(&kiln(&[&arguments[..], &["--dry-run", "--json"]].concat()));
     assert_eq!(model.names(), ["model", "recipe.toml"]);
+    assert!(!stderr(&table).contains("would stop"), "{}", stderr(&table));
     let expected = [
         "tensors",
         "parameters",
@@ -225,6 +226,13 @@ fn a_dry_run_tells_what_the_real_run_does() {
         (&"affine".into(), &json!(6), &json!(32))
     );
     assert!(lines.last().unwrap().contains("of memory"), "{lines:?}");
+    let again = kiln(&[&arguments[..], &["--dry-run"]].concat());
+    assert_eq!(stdout(&again), stdout(&table));
+    let told = stderr(&again);
+    assert!(
+        told.contains("would stop") && told.contains("already exists"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -61,6 +61,15 @@ fn a_name_on_a_hub_is_downloaded_and_converted_as_its_files_are() {
 }
 
 #[test]
+fn nothing_is_downloaded_for_a_destination_that_exists() {
+    let hub = Hub::new();
+    std::fs::create_dir(hub.model.beside("out")).unwrap();
+    let output = hub.kiln(&["convert", "org/name", "--out", "out"]);
+    failed(&output, 2, &["out", "already exists"]);
+    assert!(!hub.model.beside("home").exists());
+}
+
+#[test]
 fn a_name_on_a_hub_runs() {
     let hub = Hub::new();
     let arguments = [
@@ -131,6 +140,7 @@ fn what_a_hub_refuses_has_the_code_of_the_network() {
         .output()
         .unwrap();
     failed(&output, 5, &["not in the cache", "HF_HUB_OFFLINE"]);
+    assert!(!hub.model.beside("out").exists());
 }
 
 #[test]

@@ -25,6 +25,11 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
         "kiln-run" => env!("CARGO_BIN_EXE_kiln-run"),
         other => panic!("no program {other}"),
     };
+    program_at(path, arguments)
+}
+
+/// The program at `path`, likewise.
+pub(crate) fn program_at(path: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     for variable in VARIABLES {
         command.env_remove(variable);

@@ -1,7 +1,7 @@
 //! What bad input gets: a line that says what is wrong where, and a documented code.
 
 use crate::checkpoint::{Checkpoint, Model, text, tiny};
-use crate::process::{VARIABLES, failed, kiln, program, stdout, succeeded};
+use crate::process::{VARIABLES, failed, kiln, program, program_at, stdout, succeeded};
 use serde_json::json;
 use std::path::Path;
 
@@ -81,6 +81,21 @@ fn a_pickle() {
         4,
         &["Python pickle", "PyTorch"],
     );
+}
+
+#[test]
+fn a_pickle_that_calls_something() {
+    let model = tiny();
+    std::fs::remove_file(model.path().join("model.safetensors")).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/golden/torch");
+    let weights = model.path().join("pytorch_model.bin");
+    std::fs::copy(golden.join("calls.pth"), weights).unwrap();
+    let words = [
+        "pytorch_model.bin",
+        "opcode",
+        "nothing is imported or called",
+    ];
+    refused(&model, 4, &words);
 }
 
 #[test]
@@ -296,6 +311,50 @@ fn an_output_that_cannot_be_written() {
         3,
         &["file", "cannot be written"],
     );
+}
+
+/// `kiln` with arguments, as a user with no rights of root's.
+#[cfg(unix)]
+fn without_rights(arguments: &[&str]) -> std::process::Output {
+    use std::os::unix::{fs::MetadataExt, fs::PermissionsExt, process::CommandExt};
+    let place = tempfile::tempdir().unwrap();
+    let program = place.path().join("kiln");
+    let mut command = program_at(env!("CARGO_BIN_EXE_kiln"), arguments);
+    if std::fs::metadata(place.path()).unwrap().uid() == 0 {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(place.path(), open).unwrap();
+        // Where it was built nobody else may be able to look.
+        std::fs::copy(env!("CARGO_BIN_EXE_kiln"), &program).unwrap();
+        command = program_at(program.to_str().unwrap(), arguments);
+        command.uid(65534).gid(65534);
+    }
+    command.current_dir("/").output().unwrap()
+}
+
+#[test]
+#[cfg(unix)]
+fn files_and_directories_without_rights() {
+    use std::os::unix::fs::PermissionsExt;
+    let model = tiny();
+    let allow = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (path, out) = (model.argument(), text(&model.beside("out")));
+    let convert = ["convert", &path, "--out", &out];
+    // The model can be read, and nothing written beside it.
+    allow(&model.beside(""), 0o555);
+    let output = without_rights(&convert);
+    allow(&model.beside(""), 0o755);
+    failed(&output, 3, &["cannot be written", "ermission denied"]);
+    for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        allow(&model.path().join(name), 0o000);
+        allow(&model.beside(""), 0o777);
+        let output = without_rights(&convert);
+        failed(&output, 3, &[name, "cannot be read", "ermission denied"]);
+        allow(&model.path().join(name), 0o644);
+        assert_eq!(model.names(), ["model"]);
+    }
+    succeeded(&without_rights(&convert));
 }
 
 #[test]

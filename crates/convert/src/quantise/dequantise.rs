@@ -1,6 +1,6 @@
 //! The numbers that quantised rows stand for.
 
-use half::{bf16, f16};
+use super::round::Round;
 use kiln_array::{DType, Format};
 
 /// Writes to `out` the weights of whole rows of `k`, in `format.dequantised()` and widened to f32,
@@ -27,13 +27,9 @@ pub fn dequantise(
     }
     let planes = [codes, scales, biases];
     match format.dequantised() {
-        DType::F16 => rows_of(format, planes, k, out, |value| {
-            f16::from_f32(value).to_f32()
-        }),
-        DType::BF16 => rows_of(format, planes, k, out, |value| {
-            bf16::from_f32(value).to_f32()
-        }),
-        _ => rows_of(format, planes, k, out, |value| value),
+        DType::F16 => rows_of(format, planes, k, out, Round::F16),
+        DType::BF16 => rows_of(format, planes, k, out, Round::BF16),
+        _ => rows_of(format, planes, k, out, Round::F32),
     }
     true
 }
@@ -44,7 +40,7 @@ fn rows_of(
     [codes, scales, biases]: [&[u8]; 3],
     k: usize,
     out: &mut [f32],
-    round: impl Fn(f32) -> f32,
+    round: Round,
 ) {
     let (group, bits) = (format.group(), format.bits());
     let groups = out.chunks_exact_mut(group).enumerate();
@@ -55,8 +51,8 @@ fn rows_of(
         let scale = format.scale(scales, number);
         let bias = format.has_biases().then(|| format.scale(biases, number));
         let value = |code: u8| {
-            let product = round(scale * format.code_value(code));
-            bias.map_or(product, |bias| round(product + bias))
+            let product = round.apply(scale * format.code_value(code));
+            bias.map_or(product, |bias| round.apply(product + bias))
         };
         let codes = &codes[number * bytes..][..bytes];
         if bits <= 4 {

@@ -19,25 +19,25 @@ pub(crate) struct File {
     data: Vec<u8>,
 }
 
-fn string(text: &str) -> Vec<u8> {
+pub(crate) fn string(text: &str) -> Vec<u8> {
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
     bytes.extend(text.as_bytes());
     bytes
 }
 
 impl File {
-    fn entry(&mut self, key: &str, kind: u32, value: &[u8]) {
+    pub(crate) fn entry(&mut self, key: &str, kind: u32, value: &[u8]) {
         self.metadata.extend(string(key));
         self.metadata.extend(kind.to_le_bytes());
         self.metadata.extend(value);
         self.entries += 1;
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
         self.entry(key, 8, &string(value));
     }
 
-    fn count(&mut self, key: &str, value: u32) {
+    pub(crate) fn count(&mut self, key: &str, value: u32) {
         self.entry(key, 4, &value.to_le_bytes());
     }
 
@@ -128,9 +128,13 @@ fn data(name: &str, shape: &[usize]) -> Vec<u8> {
 }
 
 fn metadata() -> File {
+    metadata_of(LAYERS as u32)
+}
+
+pub(crate) fn metadata_of(layers: u32) -> File {
     let mut file = File::default();
     file.text("general.architecture", "llama");
-    file.count("llama.block_count", LAYERS as u32);
+    file.count("llama.block_count", layers);
     file.count("llama.context_length", 256);
     file.count("llama.embedding_length", HIDDEN as u32);
     file.count("llama.feed_forward_length", INTERMEDIATE as u32);
@@ -160,7 +164,8 @@ pub(crate) fn place(change: impl FnOnce(&mut File)) -> (Place, PathBuf) {
     (place, path)
 }
 
-fn refused(change: impl FnOnce(&mut File)) -> String {
+/// What a file changed by `change` is refused for; nothing is left behind.
+pub(crate) fn refused(change: impl FnOnce(&mut File)) -> String {
     let (place, path) = place(change);
     let error = place.convert_from(&path, &Options::default()).unwrap_err();
     assert_eq!(place.names(), ["source"]);

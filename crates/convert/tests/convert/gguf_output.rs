@@ -8,7 +8,7 @@ use kiln_formats::{BlockType, Checkpoint, File, Type, gguf, safetensors};
 use std::ops::ControlFlow;
 
 /// A tokenizer with the words of GPT-2.
-const TOKENIZER: &str = r#"{
+pub(crate) const TOKENIZER: &str = r#"{
     "version": "1.0",
     "added_tokens": [{"id": 3, "content": "<end>", "special": true, "single_word": false,
         "lstrip": false, "rstrip": false, "normalized": false}],

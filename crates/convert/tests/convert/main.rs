@@ -4,8 +4,10 @@
 mod damage;
 mod directory;
 mod foreign;
+mod forms;
 mod gguf;
 mod gguf_output;
+mod incidents;
 mod made;
 mod npz;
 mod output;

@@ -1,5 +1,6 @@
 //! Directories that MLX's quantisation has been applied to, as a source.
 
+use crate::forms::logits;
 use crate::made::*;
 use crate::rules::{affine, format, rules};
 use kiln_array::{DType, Format, Mode};
@@ -384,15 +385,6 @@ fn an_fp_mode_as_the_default_is_read_back() {
     place.convert(&Options::default()).unwrap();
     same_tensors(&source(&place), &place.result());
     assert_eq!(place.result_config()["quantization"]["mode"], "nvfp4");
-}
-
-/// The logits of a directory after a few ids.
-fn logits(directory: &Path) -> Vec<f32> {
-    let device = kiln_cpu::device(kiln_cpu::Options::default()).unwrap();
-    let model = kiln_model::Model::load(directory, &device).unwrap();
-    let mut cache = model.cache(8).unwrap();
-    let logits = model.forward_all(&[3, 1, 4, 1, 5, 9], &mut cache).unwrap();
-    logits.to_vec::<f32>().unwrap()
 }
 
 /// A mixed directory is loaded with each layer's own format: it computes what its dequantised form

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const FORMS: [&str; 8] = [
+pub(crate) const FORMS: [&str; 8] = [
     "meta1",
     "meta2",
     "meta4",
@@ -19,7 +19,7 @@ const FORMS: [&str; 8] = [
     "npz_shards",
 ];
 
-fn golden(form: &str) -> PathBuf {
+pub(crate) fn golden(form: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden/torch")
         .join(form)
