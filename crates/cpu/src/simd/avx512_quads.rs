@@ -26,8 +26,9 @@ pub(super) fn codes(bits: usize, bytes: &[u8], out: &mut [u8]) {
         4 => {
             let (blocks, _) = bytes.as_chunks::<16>();
             for i in 0..out.len().min(blocks.len()) {
+                let (to, apart) = (out[i].as_mut_ptr().cast(), nibbles(&blocks[i]));
                 // SAFETY: room for 32 bytes.
-                unsafe { _mm256_storeu_si256(out[i].as_mut_ptr().cast(), nibbles(&blocks[i])) };
+                unsafe { _mm256_storeu_si256(to, apart) };
             }
         }
         8 => {
