@@ -20,6 +20,41 @@ pub trait CustomOp: fmt::Debug + Send + Sync {
     fn decompose(&self, inputs: &[Array]) -> Result<Array>;
     /// How the processor computes it, if it does. For results of floats and plain operands; others
     /// are decomposed.
+    ///
+    /// ```
+    /// # fn main() -> kiln_array::Result<()> {
+    /// use kiln_array::{Array, CustomOp, Function, Spec};
+    /// #[derive(Debug)]
+    /// struct Twice;
+    /// impl CustomOp for Twice {
+    ///     fn name(&self) -> &'static str {
+    ///         "twice"
+    ///     }
+    ///     fn parameters(&self) -> Vec<u32> {
+    ///         vec![]
+    ///     }
+    ///     fn infer(&self, inputs: &[Spec]) -> Result<Spec, String> {
+    ///         inputs.first().copied().ok_or("an operand".into())
+    ///     }
+    ///     fn decompose(&self, inputs: &[Array]) -> kiln_array::Result<Array> {
+    ///         &inputs[0] + &inputs[0]
+    ///     }
+    ///     fn function(&self, _: &[Spec]) -> Option<Function> {
+    ///         Some(Function {
+    ///             unit: 1024,
+    ///             cost: 1,
+    ///             fill: std::sync::Arc::new(|inputs, from, out| {
+    ///                 let x = inputs[0].floats(from..from + out.len());
+    ///                 out.iter_mut().zip(&*x).for_each(|(out, x)| *out = 2.0 * x);
+    ///             }),
+    ///         })
+    ///     }
+    /// }
+    /// let device = kiln_cpu::device(Default::default())?;
+    /// let x = Array::new([1.0, 2.0], &device)?;
+    /// assert_eq!(Array::custom(Twice, &[&x])?.to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok(()) }
+    /// ```
     fn function(&self, _inputs: &[Spec]) -> Option<Function> {
         None
     }

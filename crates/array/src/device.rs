@@ -194,6 +194,12 @@ impl Device {
 
     /// How many rows at most are computed together as each would be alone: see
     /// [`Backend::together`].
+    ///
+    /// ```
+    /// let device = kiln_cpu::device(Default::default())?;
+    /// assert!(device.together() > 1);
+    /// # Ok::<(), kiln_array::Error>(())
+    /// ```
     pub fn together(&self) -> usize {
         self.0.backend.together().max(1)
     }

@@ -18,6 +18,15 @@ impl Array {
     /// The pending nodes below this array and the ready ones that they read, in Graphviz's language:
     /// operation, dtype and shape, and the line that made each. An edge that is a view has its shape.
     /// Computes nothing.
+    ///
+    /// ```
+    /// # use kiln_array::Array;
+    /// let device = kiln_cpu::device(Default::default())?;
+    /// let x = Array::new([1.0, 2.0], &device)?;
+    /// let picture = (x.exp()? + 1.0)?.to_dot();
+    /// assert!(picture.starts_with("digraph {") && picture.contains("f32[2]"));
+    /// # Ok::<(), kiln_array::Error>(())
+    /// ```
     pub fn to_dot(&self) -> String {
         let mut picture = Picture {
             numbers: HashMap::new(),

@@ -72,6 +72,12 @@ pub enum Error {
 
 impl Error {
     /// This error, of a plan's step. One that tells its place already stays as it is.
+    ///
+    /// ```
+    /// # use kiln_array::Error;
+    /// let error = Error::Memory { device: "cpu".into(), bytes: 8 }.in_step(3);
+    /// assert!(matches!(error.cause(), Error::Memory { bytes: 8, .. }));
+    /// ```
     pub fn in_step(self, step: usize) -> Error {
         match self {
             Error::Step { .. } | Error::At { .. } => self,

@@ -51,6 +51,15 @@ fn within<R>(scope: Scope, f: impl FnOnce() -> R) -> R {
 
 /// Calls `f`; errors name nodes that it makes on this thread as part of `name` `number`, such as
 /// `layer 3`. An inner label hides an outer one.
+///
+/// ```
+/// use kiln_array::{Array, label};
+/// let device = kiln_cpu::device(Default::default())?;
+/// let x = Array::new([1.0, 2.0], &device)?;
+/// let y = label("layer", 3, || x.exp())?;
+/// assert!(y.to_dot().contains("layer 3"));
+/// # Ok::<(), kiln_array::Error>(())
+/// ```
 pub fn label<R>(name: &'static str, number: usize, f: impl FnOnce() -> R) -> R {
     let label = Some(Label { name, number });
     let scope = SCOPE.get();

@@ -156,7 +156,7 @@ mod tests {
         let device = kiln_cpu::device(Default::default()).unwrap();
         let findings = selftest(&device, &device, 1, &mut |_| ());
         let names: std::collections::BTreeSet<_> = findings.iter().map(|f| f.case).collect();
-        assert_eq!(names.len(), 28);
+        assert_eq!(names.len(), 29);
         for finding in findings {
             assert_eq!(
                 (finding.ulp, finding.failure),

@@ -7,7 +7,7 @@ use crate::context::lock;
 use crate::lower::{Files, Place, tables};
 use crate::memory::{GUARD, POISON, Raw, Stored};
 use crate::read::{self, Staged};
-use kiln_array::{Buffer, Plan, Program, Recorder, Result, Run, Slot, Span};
+use kiln_array::{Buffer, Error, Operand, Plan, Program, Recorder, Result, Run, Slot, Span};
 use launches::Launches;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -73,6 +73,15 @@ impl InFiles {
     }
 }
 
+/// An error of taking so many bytes for a slot, as one of the first step that needs them there.
+fn of_maker(error: Error, plan: &Plan, slot: u32, bytes: usize) -> Error {
+    let makes = |output: &Operand| output.slot == slot && output.spec().bytes() == bytes;
+    match plan.steps.iter().position(|step| makes(&step.output)) {
+        Some(step) => error.in_step(step),
+        None => error,
+    }
+}
+
 impl Compiled {
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
         let context = &shared.context;
@@ -80,7 +89,11 @@ impl Compiled {
         let mut temporaries = HashMap::new();
         for (number, slot) in (0u32..).zip(&plan.slots) {
             if let Slot::Temporary { bytes } = slot {
-                temporaries.insert(number, shared.pool.take(*bytes)?);
+                let taken = shared.pool.take(*bytes);
+                temporaries.insert(
+                    number,
+                    taken.map_err(|e| of_maker(e, plan, number, *bytes))?,
+                );
             }
         }
         let work = match context.maps {
