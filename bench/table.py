@@ -61,6 +61,15 @@ def turns_of(bench, name, contender):
         yield turn("deep", contender.deep, lambda: {"tg": engine.depths(work, threads, [DEEP])})
 
 
+def has_fast(kiln):
+    """Whether this processor has --precision fast."""
+    try:
+        child.run([kiln, "bench", "--synthetic", "135m", "-p", 16, "-n", 0, "-r", 1, "--precision", "fast"])
+    except child.Failed:
+        return False
+    return True
+
+
 def contenders(bench, name):
     """Those that targets are of are measured in every round, others less often. Makes their files."""
     model, kiln, all_rounds = bench.model(name), bench.kiln, bench.rounds
@@ -84,7 +93,7 @@ def contenders(bench, name):
     ]
     if bench.quick:
         return found
-    if "--precision" in child.run([kiln, "bench", "--help"]).text:
+    if has_fast(kiln):
         found.append(ours(four, targets.FAST, all_rounds if large else some, options=["--precision", "fast"]))
     often = all_rounds if large else some
     found += [ours(model.bf16(kiln), "bf16", often), llama("f16", often)]

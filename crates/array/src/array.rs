@@ -286,7 +286,13 @@ impl Array {
         if self.dtype() != T::DTYPE {
             return self.invalid("to_vec", format!("an array of {}", T::DTYPE));
         }
-        let mut values = vec![T::zeroed(); self.shape().elements()];
+        let (count, mut values) = (self.shape().elements(), Vec::new());
+        let reserved = values.try_reserve_exact(count);
+        reserved.map_err(|_| Error::Memory {
+            device: "the host".into(),
+            bytes: count.saturating_mul(size_of::<T>()),
+        })?;
+        values.resize(count, T::zeroed());
         self.read(bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }

@@ -176,8 +176,26 @@ impl Array {
                 site: std::panic::Location::caller(),
             });
         };
-        let mut bytes = Vec::with_capacity(count * dtype.bytes());
-        for value in (0..count).map(|i| start + i as f64 * step) {
+        let values = (0..count).map(|i| start + i as f64 * step);
+        Array::numbers(values, &shape, dtype, device)
+    }
+
+    /// Numbers rounded to a plain dtype, as many as the shape has elements.
+    #[track_caller]
+    pub(crate) fn numbers(
+        values: impl ExactSizeIterator<Item = f64>,
+        shape: &[usize],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Array> {
+        let size = values.len().saturating_mul(dtype.bytes());
+        let mut bytes = Vec::new();
+        let reserved = bytes.try_reserve_exact(size);
+        reserved.map_err(|_| Error::Memory {
+            device: "the host".into(),
+            bytes: size,
+        })?;
+        for value in values {
             let bits = Array::constant(dtype, value).bits;
             let single = f32::from_bits(bits);
             match dtype {
@@ -187,7 +205,7 @@ impl Array {
                 _ => bytes.extend(bits.to_le_bytes()),
             }
         }
-        Array::from_bytes(dtype, &shape, bytes.into(), device)
+        Array::from_bytes(dtype, shape, bytes.into(), device)
     }
 
     /// The elements, row after row, computed if they are not yet, into `out`, which is as long.

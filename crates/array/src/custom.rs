@@ -79,7 +79,8 @@ pub struct Function {
     /// Roughly how many nanoseconds an element takes.
     pub cost: usize,
     /// Fills the elements of the result from the given one on, row after row; they are then rounded
-    /// to the result's dtype. A panic in it breaks the device.
+    /// to the result's dtype. A panic in it breaks the device; it must not evaluate or read arrays of
+    /// the device, which waits for it.
     pub fill: Fill,
 }
 

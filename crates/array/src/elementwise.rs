@@ -54,7 +54,7 @@ impl Other<'_> {
             integer if !integer.is_float() && number.fract() != 0.0 => DType::F32,
             other => other,
         };
-        Array::arange(number, number + 1.0, 1, dtype, first.device())?.reshape(&[])
+        Array::numbers(std::iter::once(number), &[], dtype, first.device())
     }
 }
 

@@ -85,7 +85,13 @@ impl Layout {
     /// Every `step`th element of `axis`, from the first on; `step` is not 0.
     pub(crate) fn step(mut self, axis: usize, step: usize) -> Layout {
         self.shape = self.shape.with(axis, self.shape[axis].div_ceil(step));
-        self.strides[axis] *= step;
+        // Of one element, or of none, no distance counts.
+        let several = self.shape[axis] > 1;
+        self.strides[axis] = if several {
+            self.strides[axis] * step
+        } else {
+            0
+        };
         self
     }
 

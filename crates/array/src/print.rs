@@ -20,7 +20,10 @@ const EDGE: usize = 3;
 /// ```
 impl fmt::Display for Array {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short = self.shape().elements() > ALL;
+        // Rows of no elements are shown as well.
+        let rows = self.shape();
+        let shown = rows.iter().fold(1usize, |n, &l| n.saturating_mul(l.max(1)));
+        let short = shown > ALL;
         let words = match self.edges(short).and_then(|shown| shown.words()) {
             Ok(words) => words,
             Err(error) => return write!(f, "{}: {error}", self.spec()),

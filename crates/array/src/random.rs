@@ -122,9 +122,10 @@ fn threefry(count: u32) -> Expr {
     Expr::new(3, &p.code, &p.constants)
 }
 
-/// Numbers from `low` up to, but not including, `high`: `min(bits / 2³², 1 - 2⁻²⁴) · (high - low) +
-/// low`, where the first part is rounded to f32 and all of it to `dtype`, a float dtype. Other bounds
-/// than 0 and 1 may differ from MLX in a last place where a GPU rounds product and sum once.
+/// Numbers from `low` to `high`: `min(bits / 2³², the dtype's largest number below 1) · (high - low) +
+/// low`, where the first part, the product and the sum are each rounded to `dtype`, a float dtype. From
+/// 0 to 1 never 1; with other bounds the sum may round up to `high`, as in MLX. Other bounds may differ
+/// from MLX in a last place where a GPU rounds product and sum once.
 #[track_caller]
 pub fn uniform(low: f32, high: f32, shape: &[usize], dtype: DType, key: &Array) -> Result<Array> {
     if !dtype.is_float() {
@@ -164,7 +165,8 @@ pub fn normal(shape: &[usize], dtype: DType, key: &Array) -> Result<Array> {
 
 /// For each row of unnormalised log-probabilities (its innermost axis, which goes) a position drawn
 /// from their softmax, as u32. Like MLX, a single row of an array with more axes is drawn by
-/// inverting the sums of its weights, all others by the largest of `logits - ln(-ln u)`.
+/// inverting the sums of its weights, all others by the largest of `logits - ln(-ln u)`. Of a row
+/// with a number that is not finite, or none that is, some position of it.
 #[track_caller]
 pub fn categorical(logits: &Array, key: &Array) -> Result<Array> {
     let shape = logits.shape();
@@ -177,7 +179,8 @@ pub fn categorical(logits: &Array, key: &Array) -> Result<Array> {
         let before = (weights.cumsum(-1)? - &weights)?;
         let u = uniform(0.0, 1.0, &shape.without_last(), DType::F32, key)?.expand(-1)?;
         let passed = before.less_equal(&(u * weights.sum(-1)?)?)?;
-        return (passed.sum(-1)?.squeeze(-1)? - 1)?.cast(DType::U32);
+        // At least the first: no place is before a NaN.
+        return (passed.sum(-1)?.squeeze(-1)?.maximum(1)? - 1)?.cast(DType::U32);
     }
     let u = uniform(0.0, 1.0, &shape, DType::F32, key)?;
     let noise = u.log()?.negative()?.log()?;

@@ -106,6 +106,11 @@ impl Array {
         let result = axes
             .iter()
             .fold(self.shape(), |shape, &axis| shape.with(axis, 1));
+        if axes.is_empty() {
+            // An axis more than all of them might be one too many.
+            lengths = vec![self.shape().elements(), 1];
+            return along(&self.reshape(&lengths)?, 1)?.reshape(&result);
+        }
         let last = lengths.len() - 1;
         along(&self.permute(&order)?.reshape(&lengths)?, last)?.reshape(&result)
     }

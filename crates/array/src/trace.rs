@@ -148,6 +148,22 @@ impl Tracer<'_> {
                     origins: vec![node.origin],
                 })
             })?;
+            if let State::Pending(inner) = simpler.node.state()
+                && inner.op == work.op
+                && inner
+                    .inputs
+                    .iter()
+                    .map(Array::spec)
+                    .eq(self.specs.iter().copied())
+            {
+                let expected = "a definition by other operations".to_owned();
+                return Err(Error::Invalid {
+                    op: work.op.name(),
+                    expected,
+                    inputs: self.specs.clone(),
+                    site: node.origin.site,
+                });
+            }
             let whole = simpler.layout.covers(simpler.node.spec.shape.elements());
             work = match simpler.node.state() {
                 // Work that two nodes shared would count as two edges where there is one handle.

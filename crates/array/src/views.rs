@@ -35,7 +35,7 @@ impl Slice {
         let from_start = |at: i64| if at < 0 { at + length } else { at };
         let start = from_start(self.start);
         let end = match self.single {
-            true => start + 1,
+            true => start.saturating_add(1),
             false => self.end.map_or(length, from_start),
         };
         let inside = self.step > 0 && 0 <= start && start <= end && end <= length;
@@ -209,7 +209,7 @@ impl Array {
     #[track_caller]
     pub fn chunks(&self, axis: i32, count: usize) -> Result<Vec<Array>> {
         let length = self.shape()[self.axis("chunks", axis)?];
-        if count == 0 || !length.is_multiple_of(count) {
+        if count == 0 || count > length.max(1) || !length.is_multiple_of(count) {
             return self.invalid("chunks", format!("an axis of {count} equal parts"));
         }
         let part = length / count;

@@ -181,6 +181,9 @@ pub(crate) fn bench(task: &Bench) -> Result<Code> {
             false => None,
         },
     };
+    if let Some(note) = bed.machine.note_exact() {
+        output::say(note);
+    }
     if task.json {
         output::write_json(&table::json(&bed, &outcome))?;
     } else {

@@ -12,6 +12,7 @@ use kiln_conformance::{Finite, Verified};
 use kiln_cpu::{Cpu, Limits};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What to run on.
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(crate) struct Machine {
     #[command(flatten)]
     threads: Threads,
 
-    /// What may be rounded: exact, nothing but sums; fast, prompts of the cpu that meet 2 to 8 bit weights
+    /// What may be rounded: exact, nothing but sums; fast, prompts of the cpu that meet 1 to 8 bit weights
     /// in groups of 64 or 128, to bytes
     #[arg(long, value_enum, value_name = "PRECISION", default_value = "exact")]
     precision: Precision,
@@ -96,6 +97,18 @@ pub(crate) struct Opened {
     pub(crate) threads: Option<usize>,
     /// What is known of the device.
     pub(crate) about: Entry,
+    rounds: Option<Arc<AtomicBool>>,
+}
+
+impl Opened {
+    /// What to say where `--precision fast` was asked for and nothing so far could be rounded.
+    pub(crate) fn note_exact(&self) -> Option<&'static str> {
+        let rounds = self.rounds.as_ref()?;
+        (!rounds.load(Ordering::Relaxed)).then_some(
+            "note: --precision fast rounded nothing: it needs prompts of more than 8 tokens, and weights of 1 to \
+             8 bits in groups of 64 or 128",
+        )
+    }
 }
 
 impl Threads {
@@ -143,10 +156,12 @@ impl Machine {
 
     /// As [`Machine::open`]; tells `recorder` of what runs.
     pub(crate) fn open_recorded(&self, recorder: Option<Recorder>) -> anyhow::Result<Opened> {
+        let mut rounds = None;
         let (backend, name, threads, about): (Box<dyn Backend>, _, _, _) = match &self.device {
             Place::Cpu => {
                 let cpu = self.threads.start_with(self.precision)?;
                 let threads = cpu.threads();
+                rounds = self.is_fast().then(|| cpu.rounds());
                 if let Some(recorder) = recorders(recorder, Some(threads))? {
                     cpu.record(recorder);
                 }
@@ -187,6 +202,7 @@ impl Machine {
             backend: name,
             threads,
             about,
+            rounds,
         })
     }
 }

@@ -24,7 +24,8 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     let start = Instant::now();
     let directory = &hub::local(&task.model, task.quiet)?;
     let kind = kind(directory)?;
-    let device = task.machine.open()?.device;
+    let machine = task.machine.open()?;
+    let device = machine.device.clone();
     let model = model(task, directory, kind, &device)?;
     let tokenizer = tokenizer(task, directory)?;
     let load = start.elapsed();
@@ -47,7 +48,7 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     let timings = generate(task, &mut generation, &mut stream, &mut outcome)?;
     outcome.text = stream.finish()?;
     outcome.timings = Timings { load, ..timings };
-    report::report(task, &generation, &device, &outcome)?;
+    report::report(task, &generation, &machine, &outcome)?;
     Ok(if outcome.interrupted {
         Code::Interrupted
     } else {

@@ -7,12 +7,13 @@ use serde::Serialize;
 /// fixed by the rows alone.
 const SIDES: usize = 16;
 
-/// Sums over weights and their differences from others: of squares, and of the products of both.
+/// Sums over weights, others and their differences: of squares, and of the products of both.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sums {
     weights: f64,
     products: f64,
     differences: f64,
+    others: f64,
     most: f32,
 }
 
@@ -62,6 +63,7 @@ impl Work for OfRow<'_> {
             weights: sides.weights.iter().sum(),
             products: sides.products.iter().sum(),
             differences: sides.differences.iter().sum(),
+            others: sides.others.iter().sum(),
             most: sides.most.into_iter().fold(0.0, f32::max),
         }
     }
@@ -72,6 +74,7 @@ struct Sides {
     weights: [f64; SIDES],
     products: [f64; SIDES],
     differences: [f64; SIDES],
+    others: [f64; SIDES],
     most: [f32; SIDES],
 }
 
@@ -82,8 +85,9 @@ impl Sides {
             let (weight, other) = (f64::from(before[side]), f64::from(after[side]));
             let difference = weight - other;
             self.weights[side] += weight * weight;
-            self.products[side] += weight * difference;
+            self.products[side] += weight * other;
             self.differences[side] += difference * difference;
+            self.others[side] += other * other;
         }
         for side in 0..SIDES {
             let difference = (before[side] - after[side]).abs();
@@ -103,15 +107,13 @@ impl Sums {
         self.weights += other.weights;
         self.products += other.products;
         self.differences += other.differences;
+        self.others += other.others;
         self.most = self.most.max(other.most);
     }
 
     pub(crate) fn distance(self) -> Distance {
         let equal = self.differences == 0.0;
-        // For `other = weight - difference`.
-        let product = self.weights - self.products;
-        let others = self.weights - 2.0 * self.products + self.differences;
-        let lengths = self.weights.sqrt() * others.max(0.0).sqrt();
+        let lengths = self.weights.sqrt() * self.others.sqrt();
         Distance {
             relative: match equal {
                 true => 0.0,
@@ -120,7 +122,7 @@ impl Sums {
             most: f64::from(self.most),
             cosine: match (equal, lengths > 0.0) {
                 (true, _) => 1.0,
-                (false, true) => product / lengths,
+                (false, true) => self.products / lengths,
                 (false, false) => 0.0,
             },
         }

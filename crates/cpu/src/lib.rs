@@ -62,9 +62,10 @@ pub enum Precision {
     /// Nothing.
     #[default]
     Exact,
-    /// The vectors that quantised weights meet where there are many of them (a prompt): to multiples
-    /// of a 127th of the largest element of each group. For affine formats in groups of 64 or 128; all
-    /// else is exact. Needs an instruction set with products of bytes.
+    /// The vectors that quantised weights meet where there are more than eight of them (a prompt): to
+    /// multiples of a 127th of the largest element of each group. For affine formats in groups of 64 or
+    /// 128; all else is exact. A group with an element that is not finite counts as NaN. Needs an
+    /// instruction set with products of bytes.
     Fast,
 }
 
@@ -112,7 +113,8 @@ pub enum Error {
 fn list(names: &[&str]) -> String {
     match names {
         [] => String::new(),
-        names => format!("; {} has", names.join(", ")),
+        [name] => format!("; {name} has"),
+        names => format!("; {} have", names.join(", ")),
     }
 }
 
@@ -148,6 +150,8 @@ pub(crate) struct Shared {
     pool: Arc<memory::Pool>,
     /// Held while a program runs or a buffer is read: kernels write what others may see.
     turn: Mutex<()>,
+    /// Whether a plan was compiled that rounds vectors.
+    rounds: Arc<AtomicBool>,
     /// Who wants to know what steps take.
     recorder: OnceLock<Recorder>,
 }
@@ -197,6 +201,7 @@ impl Cpu {
                 team,
                 pool,
                 turn: Mutex::new(()),
+                rounds: Arc::default(),
                 recorder: OnceLock::new(),
             }),
         })
@@ -216,6 +221,11 @@ impl Cpu {
     /// What may be rounded.
     pub fn precision(&self) -> Precision {
         self.shared.precision
+    }
+
+    /// Tells from now on whether anything that was compiled is rounded as [`Precision::Fast`] allows.
+    pub fn rounds(&self) -> Arc<AtomicBool> {
+        self.shared.rounds.clone()
     }
 
     /// The instruction set's name.

@@ -29,6 +29,8 @@ pub(crate) struct Lowered {
     pub(crate) joined: Vec<u32>,
     /// Slots that are written.
     pub(crate) written: Vec<u32>,
+    /// Whether `Precision::Fast` rounds anything.
+    pub(crate) rounds: bool,
 }
 
 /// Lowers every step. `None` where a step has no kernel, which `supports` has said.
@@ -40,6 +42,7 @@ pub(crate) fn lower(isa: &'static Isa, precision: Precision, plan: &Plan) -> Opt
         scratch: 0,
         joined: Vec::new(),
         written: Vec::new(),
+        rounds: false,
     };
     let mut prepared: Option<Prepared> = None;
     for (number, step) in plan.steps.iter().enumerate() {
@@ -53,6 +56,7 @@ pub(crate) fn lower(isa: &'static Isa, precision: Precision, plan: &Plan) -> Opt
                 prepared = Some(matmul.prepared);
             }
             lowered.kernels.push(matmul.products);
+            lowered.rounds |= matmul.rounds;
             lowered.scratch = lowered.scratch.max(matmul.scratch);
         } else {
             lowered

@@ -28,6 +28,7 @@ impl Compiled {
     pub(crate) fn new(shared: Arc<Shared>, plan: &Plan) -> Result<Compiled> {
         let mut lowered = lower(shared.isa, shared.precision, plan)
             .ok_or_else(|| shared.failed("a step without a kernel: `supports` was not asked"))?;
+        shared.rounds.fetch_or(lowered.rounds, Ordering::Relaxed);
         let record = |recorder| Recording::new(plan, recorder, shared.team.threads());
         let recording = shared.recorder.get().map(record);
         if let Some(recording) = &recording {

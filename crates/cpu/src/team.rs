@@ -78,7 +78,8 @@ impl Team {
         let mut stretches: Vec<Stretch> = Vec::new();
         for (at, kernel) in kernels.iter().enumerate() {
             let units = kernel.units();
-            let small = units <= 1 || units * kernel.cost() < ALONE || self.threads() == 1;
+            let small =
+                units <= 1 || units.saturating_mul(kernel.cost()) < ALONE || self.threads() == 1;
             let pieces = if small {
                 1
             } else {

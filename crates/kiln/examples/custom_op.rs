@@ -41,7 +41,7 @@ impl CustomOp for SquaredRelu {
             fill: Arc::new(|inputs, first, out| {
                 let x = inputs[0].floats(first..first + out.len());
                 for (y, x) in out.iter_mut().zip(x.iter()) {
-                    let positive = x.max(0.0);
+                    let positive = if *x < 0.0 { 0.0 } else { *x };
                     *y = positive * positive;
                 }
             }),
@@ -50,7 +50,7 @@ impl CustomOp for SquaredRelu {
 
     fn wgsl(&self, _: &[Spec]) -> Option<String> {
         let text = "fn element(i: u32) -> f32 {
-            let positive = max(x0(i), 0.0);
+            let positive = select(x0(i), 0.0, x0(i) < 0.0);
             return positive * positive;
         }";
         Some(text.into())

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 /// Running generations: an iterator of what happens in each, with its request's number.
 ///
 /// As many run at once as the device computes together; when one ends, the next request begins. An
-/// error ends the one generation that it is of.
+/// error ends the one generation that it is of; one of a run that several share, such as no memory,
+/// ends all of these.
 pub struct Batch<'a> {
     model: &'a Model,
     waiting: VecDeque<(usize, Request)>,

@@ -167,6 +167,7 @@ impl Model {
                 });
             }
         }
+        request.sampling.check(self.config().vocab)?;
         Ok((history, excess))
     }
 }

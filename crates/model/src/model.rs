@@ -129,6 +129,10 @@ impl Model {
             return Err(Error::Request(format!("{ids} ids for {caches} caches")));
         }
         self.check_ids(ids)?;
+        // Before any is advanced.
+        for cache in caches.iter_mut() {
+            self.room(1, cache)?;
+        }
         let together = self.device.together();
         let groups = ids.chunks(together).zip(caches.chunks_mut(together));
         let mut logits = Vec::with_capacity(ids.len());
@@ -203,6 +207,9 @@ impl Model {
 
     /// Makes room for `tokens` more; tells their positions.
     fn room(&self, tokens: usize, cache: &mut Cache) -> Result<std::ops::Range<u32>> {
+        if cache.layers.len() != self.config.layers {
+            return Err(Error::Request("the cache belongs to another model".into()));
+        }
         let (start, context) = (cache.len(), cache.limit());
         if start + tokens > context {
             return Err(Error::Context {

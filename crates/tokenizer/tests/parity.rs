@@ -196,6 +196,22 @@ fn tokenizer_model_decodes_as_sentencepiece() {
 }
 
 #[test]
+fn keys_that_the_library_does_not_know_change_nothing() {
+    let plain = load("tiny_bytes.json", "tokenizer.json", "{}");
+    let mut file = json("tiny_bytes.json");
+    file["model"]["cache_capacity"] = 10_000.into();
+    file["model"]["later"] = serde_json::json!({"nested": [1, "two"]});
+    let bytes = serde_json::to_vec(&file).unwrap();
+    let more = Tokenizer::from_bytes(Source::Json, "tokenizer.json", bytes).unwrap();
+    for text in ["", "hello", "größer 你好 <|begin|>"] {
+        assert_eq!(
+            more.encode(text, false).unwrap(),
+            plain.encode(text, false).unwrap()
+        );
+    }
+}
+
+#[test]
 fn every_kind_of_tokenizer_json_equals_python() {
     let all = json("tiny.ids.json");
     let probes: Vec<String> = serde_json::from_value(all["probes"].clone()).unwrap();

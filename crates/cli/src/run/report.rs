@@ -1,7 +1,8 @@
 //! What a run has to say at its end: statistics, or the JSON object.
 
 use super::Run;
-use crate::{machine, output};
+use crate::machine::{self, Opened};
+use crate::output;
 use kiln::{Device, Finish, Generation, Logprobs};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -30,13 +31,14 @@ pub(super) struct Timings {
 pub(super) fn report(
     task: &Run,
     generation: &Generation<'_>,
-    device: &Device,
+    machine: &Opened,
     outcome: &Outcome,
 ) -> anyhow::Result<()> {
+    let device = &machine.device;
     if !task.quiet {
         statistics(generation, outcome);
         if task.machine.is_fast() {
-            output::say("precision: fast");
+            output::say(machine.note_exact().unwrap_or("precision: fast"));
         }
     }
     if task.verbose {

@@ -86,6 +86,8 @@ pub(crate) struct Lowered {
     pub(crate) prepare: Box<dyn Kernel>,
     /// Reads it.
     pub(crate) products: Box<dyn Kernel>,
+    /// Whether vectors are rounded.
+    pub(crate) rounds: bool,
 }
 
 /// Lowers a matmul of `inputs` (x, weights, and the epilogue's other operands) to `output`, with
@@ -115,7 +117,11 @@ pub(crate) fn lower(
         let parts = (input, sizes, weights, finish, scratch);
         let fast = (precision == Precision::Fast).then(|| Bytes::new(isa, sizes.k, w.dtype));
         if let Some(bytes) = fast.flatten() {
-            return many(prepared(Way::Bytes(group)), bytes, parts);
+            let lowered = many(prepared(Way::Bytes(group)), bytes, parts);
+            return Lowered {
+                rounds: true,
+                ..lowered
+            };
         }
         return match Halves::new(isa, sizes.k, x.dtype, w.dtype) {
             Some(halves) => many(prepared(Way::Halves(group)), halves, parts),
@@ -130,6 +136,7 @@ pub(crate) fn lower(
         scratch: arrange.bytes(),
         prepare: Box::new(arrange),
         products: Box::new(Matvec::new(isa, sizes, weights, few, finish)),
+        rounds: false,
     }
 }
 
@@ -145,6 +152,7 @@ fn many<P: Products + Copy + 'static>(
         scratch: pack.bytes(),
         prepare: Box::new(pack),
         products: Box::new(Gemm::new(products, sizes, weights, finish, slot)),
+        rounds: false,
     }
 }
 

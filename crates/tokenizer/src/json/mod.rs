@@ -50,6 +50,37 @@ pub(crate) enum Decoder {
     Metaspace { replacement: char, strip: bool },
 }
 
+/// The keys that the library reads of a model.
+const MODEL: [&str; 10] = [
+    "type",
+    "dropout",
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "fuse_unk",
+    "byte_fallback",
+    "ignore_merges",
+    "vocab",
+    "merges",
+];
+
+/// The library's tokenizer of a file. Its reader of a model stumbles over keys that it does not know, of
+/// which there may be some; a file with such is read without them.
+fn library(bytes: &[u8]) -> serde_json::Result<Library> {
+    serde_json::from_slice(bytes).or_else(|error| {
+        let mut file: Value = serde_json::from_slice(bytes)?;
+        let model = file.get_mut("model").and_then(Value::as_object_mut);
+        let unknown = |key: &String| !MODEL.contains(&key.as_str());
+        match model {
+            Some(model) if model.keys().any(unknown) => {
+                model.retain(|key, _| !unknown(key));
+                serde_json::from_slice(&serde_json::to_vec(&file)?)
+            }
+            _ => Err(error),
+        }
+    })
+}
+
 impl Json {
     /// Checks and loads the file `bytes`.
     pub(crate) fn new(file: &str, bytes: &[u8]) -> Result<Self> {
@@ -79,11 +110,10 @@ impl Json {
             &POST_PROCESSORS,
         )?;
         let decoder = check.decoder(&outline.decoder)?;
-        let mut tokenizer: Library =
-            serde_json::from_slice(bytes).map_err(|error| Error::Library {
-                file: file.to_owned(),
-                reason: error.to_string(),
-            })?;
+        let mut tokenizer = library(bytes).map_err(|error| Error::Library {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
         check.added_tokens(&outline, &tokenizer)?;
         tokenizer.with_padding(None);
         tokenizer
