@@ -286,12 +286,8 @@ impl Array {
         if self.dtype() != T::DTYPE {
             return self.invalid("to_vec", format!("an array of {}", T::DTYPE));
         }
-        let (count, mut values) = (self.shape().elements(), Vec::new());
-        let reserved = values.try_reserve_exact(count);
-        reserved.map_err(|_| Error::Memory {
-            device: "the host".into(),
-            bytes: count.saturating_mul(size_of::<T>()),
-        })?;
+        let count = self.shape().elements();
+        let mut values = crate::construct::room(count)?;
         values.resize(count, T::zeroed());
         self.read(bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)

@@ -188,13 +188,7 @@ impl Array {
         dtype: DType,
         device: &Device,
     ) -> Result<Array> {
-        let size = values.len().saturating_mul(dtype.bytes());
-        let mut bytes = Vec::new();
-        let reserved = bytes.try_reserve_exact(size);
-        reserved.map_err(|_| Error::Memory {
-            device: "the host".into(),
-            bytes: size,
-        })?;
+        let mut bytes: Vec<u8> = room(values.len().saturating_mul(dtype.bytes()))?;
         for value in values {
             let bits = Array::constant(dtype, value).bits;
             let single = f32::from_bits(bits);
@@ -227,6 +221,18 @@ impl Array {
         }
         let bytes = self.cast(DType::U8)?.to_vec::<u8>()?;
         Ok(bytes.into_iter().map(|byte| byte != 0).collect())
+    }
+}
+
+/// An empty vector with room for so many elements on the host.
+pub(crate) fn room<T>(count: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    match values.try_reserve_exact(count) {
+        Ok(()) => Ok(values),
+        Err(_) => Err(Error::Memory {
+            device: "the host".into(),
+            bytes: count.saturating_mul(size_of::<T>()),
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx512_scaled::{COLUMNS, Sums, finish, put};
+use super::avx512_scaled::{COLUMNS, Sums, columns, everywhere, finish, operands, put};
 use super::pairs::{self, PairBlock, Pairs};
 use std::arch::x86_64::*;
 
@@ -142,22 +142,11 @@ fn accumulate(
     count: usize,
     sums: &mut [[__m512; 2]; ROWS],
 ) {
-    let (panel, _) = block.panel[at..at + count * COLUMNS].as_chunks::<COLUMNS>();
-    let panel = &panel[..count];
-    let mut rows: [&[[u16; 2]]; ROWS] = [&[]; ROWS];
-    for row in 0..ROWS {
-        let (pairs, _) = block.x[x + row * block.stride..][..2 * count].as_chunks::<2>();
-        rows[row] = &pairs[..count];
-    }
+    let (rows, panel) = operands::<ROWS>(block, x, at, count);
     for i in 0..count {
-        let (low, high) = panel[i].split_at(16);
-        // SAFETY: sixteen words.
-        let low = unsafe { _mm512_loadu_si512(low.as_ptr().cast()) };
-        // SAFETY: sixteen words.
-        let high = unsafe { _mm512_loadu_si512(high.as_ptr().cast()) };
+        let [low, high] = columns(&panel[i]);
         for row in 0..ROWS {
-            let [a, b] = rows[row][i];
-            let x = _mm512_set1_epi32((u32::from(b) << 16 | u32::from(a)) as i32);
+            let x = everywhere(rows[row][i]);
             sums[row][0] = products(sums[row][0], x, low);
             sums[row][1] = products(sums[row][1], x, high);
         }

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx512_pairs::{deposits, nibbles};
-use super::avx512_scaled::{COLUMNS, Sums, finish, put};
+use super::avx512_scaled::{COLUMNS, Sums, columns, everywhere, finish, operands, put};
 use super::pairs::PairBlock;
 use super::quads::{self, Quads};
 use std::arch::x86_64::*;
@@ -72,23 +72,12 @@ fn multiply(block: PairBlock<'_>, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn products(block: PairBlock<'_>, x: usize, at: usize, count: usize) -> [Sums; ROWS] {
-    let (panel, _) = block.panel[at..at + count * COLUMNS].as_chunks::<COLUMNS>();
-    let panel = &panel[..count];
-    let mut rows: [&[[u16; 2]]; ROWS] = [&[]; ROWS];
-    for row in 0..ROWS {
-        let (quads, _) = block.x[x + row * block.stride..][..2 * count].as_chunks::<2>();
-        rows[row] = &quads[..count];
-    }
+    let (rows, panel) = operands::<ROWS>(block, x, at, count);
     let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
     for i in 0..count {
-        let (low, high) = panel[i].split_at(16);
-        // SAFETY: sixteen words.
-        let low = unsafe { _mm512_loadu_si512(low.as_ptr().cast()) };
-        // SAFETY: sixteen words.
-        let high = unsafe { _mm512_loadu_si512(high.as_ptr().cast()) };
+        let [low, high] = columns(&panel[i]);
         for row in 0..ROWS {
-            let [a, b] = rows[row][i];
-            let x = _mm512_set1_epi32((u32::from(b) << 16 | u32::from(a)) as i32);
+            let x = everywhere(rows[row][i]);
             sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], low, x);
             sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], high, x);
         }

@@ -1,4 +1,5 @@
-//! AVX-512: what becomes of the sums of a register tile: they are scaled, and stored or added.
+//! AVX-512: what register tiles of pairs and of quads read, and what becomes of their sums: they are
+//! scaled, and stored or added.
 
 #![allow(clippy::needless_range_loop)]
 
@@ -8,6 +9,42 @@ use std::arch::x86_64::*;
 
 /// Columns of a panel.
 pub(super) const COLUMNS: usize = 32;
+
+/// `count` words of `ROWS` rows from `x` on, and of all columns of a panel from `at` on.
+#[inline(always)]
+pub(super) fn operands<'a, const ROWS: usize>(
+    block: PairBlock<'a>,
+    x: usize,
+    at: usize,
+    count: usize,
+) -> ([&'a [[u16; 2]]; ROWS], &'a [[u32; COLUMNS]]) {
+    let mut rows: [&[[u16; 2]]; ROWS] = [&[]; ROWS];
+    for row in 0..ROWS {
+        let (words, _) = block.x[x + row * block.stride..][..2 * count].as_chunks::<2>();
+        rows[row] = &words[..count];
+    }
+    let (panel, _) = block.panel[at..at + count * COLUMNS].as_chunks::<COLUMNS>();
+    (rows, &panel[..count])
+}
+
+/// The words of a panel's columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn columns(words: &[u32; COLUMNS]) -> [__m512i; 2] {
+    let (low, high) = words.split_at(16);
+    // SAFETY: sixteen words.
+    let low = unsafe { _mm512_loadu_si512(low.as_ptr().cast()) };
+    // SAFETY: sixteen words.
+    let high = unsafe { _mm512_loadu_si512(high.as_ptr().cast()) };
+    [low, high]
+}
+
+/// A row's word in every lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn everywhere([a, b]: [u16; 2]) -> __m512i {
+    _mm512_set1_epi32((u32::from(b) << 16 | u32::from(a)) as i32)
+}
 
 /// The sums of a row of a tile and a panel.
 pub(super) type Sums = [[f32; 16]; 2];
