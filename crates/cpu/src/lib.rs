@@ -24,6 +24,7 @@ mod limits;
 mod lower;
 #[allow(unsafe_code)]
 mod memory;
+mod pages;
 mod program;
 mod recorded;
 #[allow(unsafe_code)]
@@ -34,6 +35,7 @@ mod team;
 mod widest;
 
 pub use limits::Limits;
+pub use pages::large_pages;
 pub use widest::{Work, widest};
 
 use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};

@@ -2,6 +2,8 @@
 //! second its vector instructions make of numbers that are in registers.
 
 use crate::Cpu;
+use crate::pages::large_pages;
+use memmap2::MmapMut;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// How many threads.
     pub threads: usize,
-    /// Bytes read per second, each thread one stream.
+    /// Bytes read per second, each thread one stream, in large pages where the system has them.
     pub bandwidth: f64,
     /// How many bytes were read each time: more than caches hold.
     pub bytes: usize,
@@ -66,33 +68,32 @@ impl Cpu {
 
 /// Bytes per second at which so many threads read so many bytes together.
 fn bandwidth(threads: usize, bytes: usize) -> Option<f64> {
-    let words = bytes / 8 / threads;
-    let mut streams = Vec::new();
-    for _ in 0..threads {
-        let mut stream: Vec<u64> = Vec::new();
-        stream.try_reserve_exact(words).ok()?;
-        streams.push(stream);
-    }
+    let share = bytes / threads;
+    let streams = (0..threads).map(|_| large_pages(share));
+    let streams = streams.collect::<Result<Vec<_>, _>>().ok()?;
     let barrier = &Barrier::new(threads);
     let fastest = std::thread::scope(|scope| {
-        let spawn = |stream| scope.spawn(move || read(stream, words, barrier));
+        let spawn = |stream| scope.spawn(move || read(stream, barrier));
         let readers: Vec<_> = streams.into_iter().map(spawn).collect();
         let times = readers.into_iter().map(|reader| reader.join().ok());
         times.collect::<Option<Vec<_>>>()
     })?;
     let slowest = fastest.into_iter().max()?;
-    Some((8 * words * threads) as f64 / slowest.as_secs_f64().max(1e-9))
+    Some((share * threads) as f64 / slowest.as_secs_f64().max(1e-9))
 }
 
 /// The shortest time in which all threads have read their streams.
-fn read(mut stream: Vec<u64>, words: usize, barrier: &Barrier) -> Duration {
+fn read(mut stream: MmapMut, barrier: &Barrier) -> Duration {
+    let words: &mut [u64] = bytemuck::cast_slice_mut(&mut stream);
     // Written by the thread that reads it, so that it lies near that thread's core.
-    stream.extend(0..words as u64);
+    for (number, word) in words.iter_mut().enumerate() {
+        *word = number as u64;
+    }
     let mut fastest = Duration::MAX;
     for _ in 0..PASSES {
         barrier.wait();
         let start = Instant::now();
-        black_box(sum(black_box(&stream)));
+        black_box(sum(black_box(words)));
         barrier.wait();
         fastest = fastest.min(start.elapsed());
     }

@@ -45,7 +45,7 @@ impl Arrange {
         slot: u32,
     ) -> Arrange {
         let elements = order.floats(input.n);
-        let sums = group.map_or(0, |group| input.n.div_ceil(group).next_multiple_of(8));
+        let sums = group.map_or(0, |group| input.n.div_ceil(group).next_multiple_of(16));
         Arrange {
             isa,
             input,
@@ -95,7 +95,7 @@ impl Kernel for Arrange {
                         let out: &mut [u16] = bytemuck::cast_slice_mut(out);
                         arrange(self.order, x, out, |x| (x.to_bits() >> 16) as u16);
                     }
-                    Elements::Integers => self.isa.integers(self.order, x, out),
+                    Elements::Integers(of) => self.isa.integers(self.order, of, x, out),
                 }
                 sums.fill(0.0);
                 if let Some(group) = self.group {

@@ -1,32 +1,44 @@
-//! Vectors as integers: each 32 elements as multiples of a unit, at most a 2²¹st part of their
-//! largest, in three digits of eight bits. Elements of 8 bits (bf16) are exact down to a 2¹⁴th of
-//! the largest; what others lose is what a sum of floats loses by rounding. Sums of products of
-//! codes and digits are exact.
+//! Vectors as integers: the elements of each group of weights as multiples of a unit, at most a
+//! 2²¹st part of their largest, in three digits of eight bits. Elements of 8 bits (bf16) are exact
+//! down to a 2¹⁴th of the largest; what others lose is what a sum of floats loses by rounding. Sums
+//! of products of codes and digits are exact.
 //!
-//! A piece is `64 · codes` elements. Byte i of its line `3 · c + d` is digit d, the lowest first, of
-//! element `i · codes + c`; then comes a line of sixteen floats: what a unit of the elements of each
-//! four bytes is.
+//! A piece is `64 · codes` elements in lines of 64 bytes. Byte i of its line `3 · c + d` is digit d,
+//! the lowest first, of element `i · codes + c`. For codes that exceed what they stand for by
+//! [`Integers::excess`] comes a line of sixteen integers: what the products of each four bytes exceed
+//! theirs by, negated. Behind all pieces are the units of all groups, as floats.
 
-/// Elements that have a unit together.
-const UNIT: usize = 32;
+use super::operands::Integers;
+
+/// Elements that are looked at together.
+const STEP: usize = 16;
 /// Floats of a line.
 const LINE: usize = 16;
 /// Digits of an element.
 pub(super) const DIGITS: usize = 3;
 
-/// Floats that a piece takes.
-pub(super) const fn piece(codes: usize) -> usize {
-    LINE * (DIGITS * codes + 1)
+/// Lines of a piece.
+pub(super) const fn lines(codes: usize, integers: Integers) -> usize {
+    DIGITS * codes + (integers.excess > 0) as usize
+}
+
+/// Floats that `pieces` pieces take, and their groups' units.
+pub(super) const fn floats(pieces: usize, codes: usize, integers: Integers) -> usize {
+    let units = (pieces * 4 * LINE * codes).div_ceil(integers.group);
+    pieces * LINE * lines(codes, integers) + units.next_multiple_of(LINE)
 }
 
 /// What elements are multiples of; NaN where one is not finite.
 #[inline(always)]
-fn unit(x: &[f32; UNIT]) -> f32 {
+fn unit(x: &[f32]) -> f32 {
     // Bits of magnitudes are in the order of these, infinity and NaN last.
-    let largest = x
-        .iter()
-        .fold(0, |largest: u32, x| largest.max(x.to_bits() & 0x7fff_ffff));
-    let exponent = largest >> 23;
+    let mut largest = [0; STEP];
+    for x in x.as_chunks::<STEP>().0 {
+        for (largest, x) in largest.iter_mut().zip(x) {
+            *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
+        }
+    }
+    let exponent = largest.into_iter().fold(0, u32::max) >> 23;
     match exponent {
         0xff => f32::NAN,
         // A smaller unit would be subnormal, and its inverse infinite.
@@ -37,40 +49,63 @@ fn unit(x: &[f32; UNIT]) -> f32 {
 
 /// Stores elements, a whole number of pieces.
 #[inline(always)]
-pub(super) fn store(x: &[f32], codes: usize, out: &mut [f32]) {
+pub(super) fn store(x: &[f32], codes: usize, integers: Integers, out: &mut [f32]) {
+    let lines = lines(codes, integers);
+    let pieces = x.len() / (4 * LINE * codes);
+    let (out, units) = out.split_at_mut(pieces * lines * LINE);
+    units.fill(0.0);
+    for (unit, x) in units.iter_mut().zip(x.chunks(integers.group)) {
+        *unit = self::unit(x);
+    }
     let pieces = x.chunks_exact(4 * LINE * codes);
-    for (x, out) in pieces.zip(out.chunks_exact_mut(piece(codes))) {
-        let (lines, units) = out.split_at_mut(LINE * DIGITS * codes);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
-        let lanes = units.chunks_exact_mut(UNIT / (4 * codes));
-        for ((number, x), lanes) in x.as_chunks::<UNIT>().0.iter().enumerate().zip(lanes) {
-            let unit = unit(x);
-            let inverse = 1.0 / unit;
-            let mut digits = [[0; UNIT]; DIGITS];
-            for (i, x) in x.iter().enumerate() {
-                let [low, middle, high] = self::digits(x * inverse);
-                (digits[0][i], digits[1][i], digits[2][i]) = (low, middle, high);
-            }
-            for (digit, values) in digits.iter().enumerate() {
-                for code in 0..codes {
-                    let line = 4 * LINE * (DIGITS * code + digit) + number * UNIT / codes;
-                    let line = &mut bytes[line..][..UNIT / codes];
-                    for (i, byte) in line.iter_mut().enumerate() {
-                        *byte = values[i * codes + code];
-                    }
+    for (number, (x, out)) in pieces.zip(out.chunks_exact_mut(lines * LINE)).enumerate() {
+        let (digits, sums) = out.split_at_mut(LINE * DIGITS * codes);
+        for (step, x) in x.as_chunks::<STEP>().0.iter().enumerate() {
+            let unit = units[(number * 4 * LINE * codes + step * STEP) / integers.group];
+            let wholes = x.map(|x| whole(x * (1.0 / unit)));
+            store_step(&wholes, codes, step, bytemuck::cast_slice_mut(digits));
+            if integers.excess > 0 {
+                let lanes = STEP / (4 * codes);
+                let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
+                let sums = &mut sums[step * lanes..][..lanes];
+                for (sum, wholes) in sums.iter_mut().zip(wholes.chunks_exact(4 * codes)) {
+                    *sum = -integers.excess * wholes.iter().sum::<i32>();
                 }
             }
-            lanes.fill(unit);
         }
     }
 }
 
-/// A number of a magnitude up to 2²² as three signed digits, the lowest first.
+/// Stores the digits of a step of a piece.
 #[inline(always)]
-fn digits(x: f32) -> [u8; DIGITS] {
+fn store_step(wholes: &[i32; STEP], codes: usize, step: usize, bytes: &mut [u8]) {
+    let count = STEP / codes;
+    let mut digits = [[0; STEP]; DIGITS];
+    for i in 0..STEP {
+        let [low, middle, high] = self::digits(wholes[i]);
+        (digits[0][i], digits[1][i], digits[2][i]) = (low, middle, high);
+    }
+    for (digit, values) in digits.iter().enumerate() {
+        for code in 0..codes {
+            let line = 4 * LINE * (DIGITS * code + digit) + step * count;
+            for (i, byte) in bytes[line..][..count].iter_mut().enumerate() {
+                *byte = values[i * codes + code];
+            }
+        }
+    }
+}
+
+/// The nearest integer of a number of a magnitude up to 2²²; one of no meaning for NaN.
+#[inline(always)]
+fn whole(x: f32) -> i32 {
     // Adding 1.5 · 2²³ leaves the nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let whole = (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    ((x + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) << 8 >> 8
+}
+
+/// An integer of a magnitude up to 2²² as three signed digits, the lowest first.
+#[inline(always)]
+fn digits(whole: i32) -> [u8; DIGITS] {
     let low = whole as i8;
     let rest = (whole - i32::from(low)) >> 8;
     let middle = rest as i8;

@@ -55,7 +55,7 @@ use kiln_array::{DType, Kind, Scalar};
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon_dot::sdot;
-pub(crate) use operands::{Elements, Order, Strided, Tile, Turn, Vector, Weights};
+pub(crate) use operands::{Elements, Integers, Order, Strided, Tile, Turn, Vector, Weights};
 pub(crate) use pairs::{PairBlock, Pairs, Scaled};
 pub(crate) use quads::Quads;
 
@@ -77,7 +77,7 @@ pub(crate) struct Isa {
     dots: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
     mix: unsafe fn(Strided<'_>, &[f32], &mut [f32]),
     order: fn(DType, DType) -> Order,
-    integers: unsafe fn(&[f32], usize, &mut [f32]),
+    integers: unsafe fn(&[f32], usize, Integers, &mut [f32]),
     matvec: unsafe fn(Weights<'_>, Vector<'_>, &mut [f32], &mut [f32]),
     dequantise: unsafe fn(Weights<'_>, usize, &mut [f32]),
     tile: unsafe fn(Tile<'_>, &mut [f32]),
@@ -267,11 +267,11 @@ impl Isa {
         (self.order)(w, x)
     }
 
-    /// A vector, a whole number of pieces, in an order of integers.
-    pub(crate) fn integers(&self, order: Order, x: &[f32], out: &mut [f32]) {
+    /// A vector, a whole number of pieces, as integers in an order.
+    pub(crate) fn integers(&self, order: Order, of: Integers, x: &[f32], out: &mut [f32]) {
         debug_assert_eq!(out.len(), order.floats(x.len()));
         // SAFETY: this machine has the table's instructions, see `Isa`.
-        unsafe { (self.integers)(x, order.codes, out) }
+        unsafe { (self.integers)(x, order.codes, of, out) }
     }
 
     /// Inner products of `out.len()` rows of weights with one vector. `room` is scratch memory of

@@ -7,11 +7,11 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::integers::{self, DIGITS};
+use super::integers::DIGITS;
 use super::neon::{self, bytes16, four};
 use super::neon_codes::{bytes_at, codes, step};
 use super::neon_rows::{self, Groups, LANES, groups};
-use super::{Elements, Isa, Order, Vector, Weights};
+use super::{Elements, Integers, Isa, Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -36,7 +36,10 @@ fn integer(dtype: DType) -> Option<Format> {
 fn order(w: DType, x: DType) -> Order {
     match integer(w) {
         Some(format) if x != DType::F32 => Order {
-            elements: Elements::Integers,
+            elements: Elements::Integers(Integers {
+                group: format.group(),
+                excess: 0,
+            }),
             lanes: 4 * LANES,
             codes: codes(format.bits()),
         },
@@ -46,8 +49,11 @@ fn order(w: DType, x: DType) -> Order {
 
 #[target_feature(enable = "neon,dotprod")]
 fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
-    let Some(format) = integer(w.dtype).filter(|_| vector.elements == Elements::Integers) else {
+    let Elements::Integers(_) = vector.elements else {
         return neon_rows::matvec(w, vector, room, out);
+    };
+    let Some(format) = integer(w.dtype) else {
+        return;
     };
     let less = if format.bits() == 8 { 128.0 } else { 0.0 };
     let groups = groups(format, w, vector.sums, out.len(), room, less);
@@ -120,8 +126,10 @@ fn row<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
     scales: &[f32],
 ) -> float32x4_t {
     let doubled = bytes16(&DOUBLED);
-    let piece = integers::piece(CODES) / 4;
+    let piece = 4 * DIGITS * CODES;
     let elements = scales.len() * format.group();
+    let (x, units) = x.split_at(elements.div_ceil(4 * LANES * CODES) * piece);
+    let units = &units.as_flattened()[..scales.len()];
     // Lane j of all registers belongs to group `j >> shift`.
     let shift = (format.group() / (4 * CODES)).ilog2();
     let registers = elements.div_ceil(LANES * CODES);
@@ -135,7 +143,7 @@ fn row<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
             }
             let packed = bytes_at(data, register * 2 * BITS * CODES);
             let product = product::<BITS, CODES, FLOAT4>(packed, x, quarter, doubled);
-            sum = vfmaq_f32(sum, product, scale(scales, 4 * register, shift));
+            sum = vfmaq_f32(sum, product, scale([scales, units], 4 * register, shift));
         }
     }
     sum
@@ -150,7 +158,7 @@ fn product<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
     quarter: usize,
     doubled: uint8x16_t,
 ) -> float32x4_t {
-    let x = &x[..DIGITS * CODES + 1];
+    let x = &x[..DIGITS * CODES];
     let mut digits = [vdupq_n_s32(0); DIGITS];
     for code in 0..CODES {
         let codes = step::<BITS>(packed, code);
@@ -167,11 +175,12 @@ fn product<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
             digits[digit] = sdot(digits[digit], codes, vreinterpretq_s8_f32(x));
         }
     }
-    let mut unit = four(&x[DIGITS * CODES][quarter]);
+    let product = joined::<BITS>(digits);
     if FLOAT4 {
-        unit = vmulq_n_f32(unit, 0.5);
+        vmulq_n_f32(product, 0.5)
+    } else {
+        product
     }
-    vmulq_f32(joined::<BITS>(digits), unit)
 }
 
 /// What sums of digits stand for.
@@ -186,15 +195,19 @@ fn joined<const BITS: usize>([low, middle, high]: [int32x4_t; DIGITS]) -> float3
     vcvtq_f32_s32(vaddq_s32(low, vshlq_n_s32::<16>(high)))
 }
 
-/// The scales of the four lanes from number `lane` on.
+/// The scales times the units of the four lanes from number `lane` on.
 #[inline]
 #[target_feature(enable = "neon")]
-fn scale(scales: &[f32], lane: usize, shift: u32) -> float32x4_t {
+fn scale([scales, units]: [&[f32]; 2], lane: usize, shift: u32) -> float32x4_t {
     let first = lane >> shift;
+    let scale = scales[first] * units[first];
     if shift >= 2 {
-        return vdupq_n_f32(scales[first]);
+        return vdupq_n_f32(scale);
     }
     // Two groups. What lies behind the last one is another row's.
-    let second = scales.get(first + 1).copied().unwrap_or(0.0);
-    vcombine_f32(vdup_n_f32(scales[first]), vdup_n_f32(second))
+    let second = match (scales.get(first + 1), units.get(first + 1)) {
+        (Some(scale), Some(unit)) => scale * unit,
+        _ => 0.0,
+    };
+    vcombine_f32(vdup_n_f32(scale), vdup_n_f32(second))
 }

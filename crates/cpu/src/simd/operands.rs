@@ -79,7 +79,7 @@ pub(crate) struct Vector<'a> {
     /// What they are.
     pub(crate) elements: Elements,
     /// For weights with biases: the sum over each group, filled up with zeros to a multiple of
-    /// eight.
+    /// sixteen.
     pub(crate) sums: &'a [f32],
 }
 
@@ -91,7 +91,16 @@ pub(crate) enum Elements {
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Halves,
     /// What `integers` makes of them.
-    Integers,
+    Integers(Integers),
+}
+
+/// What integers are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Integers {
+    /// Elements that have a unit together: a group of weights.
+    pub(crate) group: usize,
+    /// How much larger the codes are that they meet than what these stand for.
+    pub(crate) excess: i32,
 }
 
 /// The order in which a table's mat-vec wants the elements of its vector: cut into pieces of
@@ -126,7 +135,7 @@ impl Order {
         match self.elements {
             Elements::Floats => pieces * self.piece(),
             Elements::Halves => pieces * self.piece() / 2,
-            Elements::Integers => pieces * integers::piece(self.codes),
+            Elements::Integers(of) => integers::floats(pieces, self.codes, of),
         }
     }
 }

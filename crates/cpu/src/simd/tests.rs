@@ -252,9 +252,9 @@ fn random_rows(format: Format, rows: usize, k: usize, seed: u32) -> [Vec<u8>; 3]
 fn arranged(order: Order, x: &[f32]) -> Vec<f32> {
     let mut padded = x.to_vec();
     padded.resize(x.len().next_multiple_of(order.piece()), 0.0);
-    if order.elements == Elements::Integers {
+    if let Elements::Integers(of) = order.elements {
         let mut out = vec![f32::NAN; order.floats(x.len())];
-        scalar().integers(order, &padded, &mut out);
+        scalar().integers(order, of, &padded, &mut out);
         return out;
     }
     let mut out = Vec::new();
@@ -327,7 +327,7 @@ fn check_rows(format: Format, groups: usize, shift: usize, seed: u32) {
     for (isa, vector) in isas_and_vectors() {
         let order = isa.order(dtype, vector);
         let mut sums: Vec<f32> = x.chunks(format.group()).map(|g| scalar().sum(g)).collect();
-        sums.resize(sums.len().next_multiple_of(8), 0.0);
+        sums.resize(sums.len().next_multiple_of(16), 0.0);
         let mut out = vec![0.0; rows];
         let mut room = vec![f32::NAN; Isa::matvec_room(dtype, k, rows)];
         isa.matvec(
@@ -433,7 +433,7 @@ fn a_row_with_nan_scales_leaves_its_neighbours_alone() {
                 let vector = Vector {
                     x: &arranged(order, &halves(9, k)),
                     elements: order.elements,
-                    sums: &vec![0.5; groups.next_multiple_of(8)],
+                    sums: &vec![0.5; groups.next_multiple_of(16)],
                 };
                 let mut room = vec![f32::NAN; Isa::matvec_room(dtype, k, rows)];
                 let mut out = [0.0; 3];
@@ -454,28 +454,41 @@ proptest! {
     fn integers_are_the_numbers_that_they_stand_for(
         pieces in 0usize..4,
         codes in prop::sample::select(vec![1usize, 2, 4]),
+        group in prop::sample::select(vec![16usize, 32, 64, 128]),
+        excess in prop::sample::select(vec![0, 12]),
         small in 0i32..60,
         seed in any::<u32>(),
     ) {
-        let order = Order { elements: Elements::Integers, lanes: 64, codes };
+        let of = Integers { group, excess };
+        let order = Order { elements: Elements::Integers(of), lanes: 64, codes };
         let scale = |(i, x): (usize, f32)| if i % 5 == 0 { x * 2f32.powi(-small) } else { x };
         let x = noise(seed, pieces * order.piece());
         let x: Vec<f32> = x.into_iter().enumerate().map(scale).collect();
         for isa in Isa::all() {
             let mut out = vec![f32::NAN; order.floats(x.len())];
-            isa.integers(order, &x, &mut out);
+            isa.integers(order, of, &x, &mut out);
+            let size = 48 * codes + if excess > 0 { 16 } else { 0 };
+            let (lines, units) = out.split_at(pieces * size);
             for (i, piece) in x.chunks(order.piece()).enumerate() {
-                let floats = &out[i * order.floats(1)..][..order.floats(1)];
-                let (lines, units) = floats.split_at(48 * codes);
-                let bytes: &[i8] = bytemuck::cast_slice(lines);
+                let (digits, excesses) = lines[i * size..(i + 1) * size].split_at(48 * codes);
+                let bytes: &[i8] = bytemuck::cast_slice(digits);
+                let mut sums = vec![0; excesses.len()];
                 for (j, &x) in piece.iter().enumerate() {
-                    let digit = |d| f64::from(bytes[64 * (3 * (j % codes) + d) + j / codes]);
-                    let whole = digit(0) + 256.0 * digit(1) + 65536.0 * digit(2);
-                    let unit = f64::from(units[j / codes / 4]);
-                    let largest = piece[j / 32 * 32..][..32].iter().fold(0f32, |a, b| a.max(b.abs()));
-                    prop_assert!(unit <= f64::from(largest) * 2f64.powi(-21));
-                    prop_assert!((whole * unit - f64::from(x)).abs() <= unit / 2.0);
+                    let digit = |d| i32::from(bytes[64 * (3 * (j % codes) + d) + j / codes]);
+                    let whole = digit(0) + 256 * digit(1) + 65536 * digit(2);
+                    let number = (i * order.piece() + j) / group;
+                    let unit = f64::from(units[number]);
+                    let all = &piece[j / group * group..][..group.min(piece.len())];
+                    let largest = all.iter().fold(0f32, |a, b| a.max(b.abs()));
+                    if group <= order.piece() {
+                        prop_assert!(unit <= f64::from(largest) * 2f64.powi(-21));
+                    }
+                    prop_assert!((f64::from(whole) * unit - f64::from(x)).abs() <= unit / 2.0);
+                    if let Some(sum) = sums.get_mut(j / codes / 4) {
+                        *sum -= excess * whole;
+                    }
                 }
+                prop_assert_eq!(bytemuck::cast_slice::<f32, i32>(excesses), &sums);
             }
         }
     }
@@ -483,8 +496,12 @@ proptest! {
 
 #[test]
 fn integers_of_what_is_not_finite_are_nan() {
+    let of = Integers {
+        group: 32,
+        excess: 0,
+    };
     let order = Order {
-        elements: Elements::Integers,
+        elements: Elements::Integers(of),
         lanes: 64,
         codes: 2,
     };
@@ -494,11 +511,10 @@ fn integers_of_what_is_not_finite_are_nan() {
         (x[40], x[41]) = (f32::NAN, 0.0);
         x[96..].fill(1e-36);
         let mut out = vec![1.0; order.floats(128)];
-        isa.integers(order, &x, &mut out);
+        isa.integers(order, of, &x, &mut out);
         let units = &out[96..];
-        assert!(units[..8].iter().all(|unit| unit.is_nan()));
-        assert!(units[8..12].iter().all(|unit| *unit == 2f32.powi(-21)));
-        assert!(units[12..].iter().all(|unit| *unit == f32::MIN_POSITIVE));
+        assert!(units[0].is_nan() && units[1].is_nan());
+        assert_eq!(units[2..4], [2f32.powi(-21), f32::MIN_POSITIVE]);
     }
 }
 

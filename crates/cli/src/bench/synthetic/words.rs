@@ -9,6 +9,7 @@ use crate::output;
 use anyhow::Result;
 use kiln::{DType, Format};
 use kiln_array::{Mode, e4m3, e8m0};
+use memmap2::MmapMut;
 
 /// Eight bytes of elements: which bits are random, and which of the others are set.
 #[derive(Clone, Copy)]
@@ -102,18 +103,16 @@ fn byte(value: fn(u8) -> f32, wanted: f32) -> Pattern {
     }
 }
 
-/// A block of `bytes`. Fails where there is no memory for it.
-pub(super) fn block(bytes: usize, pattern: Pattern, seed: u64) -> Result<Vec<u8>> {
-    let mut block = Vec::new();
-    if block.try_reserve_exact(bytes).is_err() {
+/// A block of at least `bytes`. Fails where there is no memory for it.
+pub(super) fn block(bytes: usize, pattern: Pattern, seed: u64) -> Result<MmapMut> {
+    let mut block = kiln_cpu::large_pages(bytes.max(1)).map_err(|_| {
         let message = format!("no room for {} of weights", output::size(bytes as u64));
-        return Err(Refused::new(Code::Limits, message).into());
-    }
+        Refused::new(Code::Limits, message)
+    })?;
     let mut state = seed;
-    while block.len() < bytes {
+    for eight in block.chunks_mut(8) {
         let word = next(&mut state) & pattern.random | pattern.set;
-        let room = (bytes - block.len()).min(8);
-        block.extend_from_slice(&word.to_le_bytes()[..room]);
+        eight.copy_from_slice(&word.to_le_bytes()[..eight.len()]);
     }
     Ok(block)
 }
@@ -172,7 +171,7 @@ mod tests {
             assert!((0..9).all(|i| dtype.read_float(&ones, i) == 1.0), "{dtype}");
         }
         let codes = pattern(Kind::Weights, DType::Quantised(Format::MXFP4), 64);
-        let of = |seed| block(64, codes, seed).unwrap();
+        let of = |seed| block(64, codes, seed).unwrap().to_vec();
         assert_eq!(of(1), of(1));
         assert_ne!(of(1), of(2));
     }
