@@ -22,6 +22,8 @@ mod avx512_e4m3;
 #[cfg(target_arch = "x86_64")]
 mod avx512_pairs;
 #[cfg(target_arch = "x86_64")]
+mod avx512_products;
+#[cfg(target_arch = "x86_64")]
 mod avx512_quads;
 #[cfg(target_arch = "x86_64")]
 mod avx512_rows;
