@@ -24,6 +24,16 @@ pub(super) fn fetch_ahead(bytes: &[u8], distance: usize) {
     _mm_prefetch::<_MM_HINT_T1>(line.cast())
 }
 
+/// Begins to bring what lies shortly behind these bytes into the nearest cache. On Granite Rapids
+/// rows of bf16 out of memory came at 22.6 GB/s on two cores without this, at 24.5 with it; codes,
+/// which take longer to compute than to bring, no faster.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn fetch_near(bytes: &[u8]) {
+    // As above.
+    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(768).cast());
+}
+
 /// Eight scales as f32.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

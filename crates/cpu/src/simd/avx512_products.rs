@@ -4,7 +4,7 @@
 
 use super::Weights;
 use super::avx2::{BF16, F16, F32};
-use super::avx2_scales::{AHEAD, fetch_ahead};
+use super::avx2_scales::{AHEAD, fetch_ahead, fetch_near};
 use super::avx512::{codes, first_floats, floats, totals};
 use super::avx512_rows::wide;
 use kiln_array::DType;
@@ -60,6 +60,7 @@ fn row<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> __m512 {
         for j in 0..4 {
             if j * BYTES % 64 == 0 {
                 fetch_ahead(&fours[i][j], AHEAD);
+                fetch_near(&fours[i][j]);
             }
             let values = sixteen::<T>(&fours[i][j]);
             sums[j] = _mm512_fmadd_ps(values, floats(&x_fours[i][j]), sums[j]);

@@ -33,6 +33,8 @@ mod avx512_scaled;
 mod avx512_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+#[cfg(test)]
+mod e4m3_tests;
 mod integers;
 #[cfg(target_arch = "aarch64")]
 mod neon;
