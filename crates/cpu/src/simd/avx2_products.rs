@@ -32,7 +32,7 @@ fn dot_of<const T: u8, const BYTES: usize, const STREAM: bool>(row: &[u8], x: &[
     for i in 0..fours.len().min(x_fours.len()) {
         let (four, x) = (&fours[i], &x_fours[i]);
         for j in 0..4 {
-            if STREAM && j * BYTES % 64 == 0 {
+            if STREAM && (j * BYTES).is_multiple_of(64) {
                 fetch_ahead(&four[j], AHEAD);
             }
             sums[j] = _mm256_fmadd_ps(wide::<T, BYTES>(&four[j]), floats(&x[j]), sums[j]);

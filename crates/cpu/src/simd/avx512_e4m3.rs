@@ -56,7 +56,7 @@ impl Tables {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,fma,f16c")]
 fn values(lanes: __m512i, tables: &Tables) -> [__m512; 4] {
-    // `c ^ (s & (c ^ h))` with the signs for `s`: of bits that are selected, those of the code.
+    // Where the first has bits, those of the second, elsewhere those of the third.
     const SELECT: i32 = 0b1100_1010;
     let lanes = _mm512_shuffle_epi8(lanes, tables.spread);
     let low = _mm512_permutex2var_epi8(tables.low[0], lanes, tables.low[1]);

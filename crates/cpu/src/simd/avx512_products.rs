@@ -58,7 +58,7 @@ fn row<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> __m512 {
     let mut sums = [_mm512_setzero_ps(); 4];
     for i in 0..fours.len().min(x_fours.len()) {
         for j in 0..4 {
-            if j * BYTES % 64 == 0 {
+            if (j * BYTES).is_multiple_of(64) {
                 fetch_ahead(&fours[i][j], AHEAD);
                 fetch_near(&fours[i][j]);
             }
