@@ -1,7 +1,10 @@
 //! Throughput of matmul on this machine: weights and bytes per second for one token, GFLOP/s for
 //! many.
 //!
-//! `cargo run --release -p kiln-cpu --example matvec -- [threads] [format] [outputs] [inputs]`
+//! `cargo run --release -p kiln-cpu --example matvec -- [threads] [format] [outputs] [inputs] [vectors] [matrices]`
+//!
+//! `vectors` is their dtype, f32 unless given. Of `matrices`, as many as hold 28 million weights unless
+//! given, few stay in caches and many do not.
 
 #![allow(clippy::print_stdout)]
 
@@ -37,9 +40,16 @@ fn shortest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(best)
 }
 
-fn measure(dtype: DType, [n, k]: [usize; 2], device: &Device) -> Result<()> {
+fn measure(
+    dtype: DType,
+    [n, k]: [usize; 2],
+    vectors: DType,
+    count: usize,
+    device: &Device,
+) -> Result<()> {
     let run = |matrices: &[Array], t: usize| {
-        let x = Array::from_slice(&vec![0.5f32; t * k], &[t, k], device)?;
+        let x = Array::from_slice(&vec![0.5f32; t * k], &[t, k], device)?.cast(vectors)?;
+        eval(&[&x])?;
         shortest(|| {
             let products = matrices
                 .iter()
@@ -48,15 +58,14 @@ fn measure(dtype: DType, [n, k]: [usize; 2], device: &Device) -> Result<()> {
             eval(&products.iter().collect::<Vec<_>>())
         })
     };
-    let count = (28_000_000 / (n * k)).max(2);
     let matrices = (0..count)
         .map(|_| matrix(dtype, [n, k], device))
         .collect::<Result<Vec<_>>>()?;
     let one = run(&matrices, 1)?;
-    let many = run(&matrices[..2], 256)?;
+    let many = run(&matrices[..count.min(2)], 256)?;
     let weights = (count * n * k) as f64;
     let bytes = (count * n) as f64 * dtype.row_bytes(k) as f64;
-    let flops = 2.0 * 256.0 * 2.0 * (n * k) as f64;
+    let flops = 2.0 * 256.0 * (count.min(2) * n * k) as f64;
     println!(
         "{:<10} {:>8.2} {:>8.2} {:>10.1}",
         dtype.to_string(),
@@ -77,12 +86,22 @@ fn main() -> Result<()> {
             .and_then(|n| n.parse().ok())
             .unwrap_or(default)
     };
-    let shape = [size(1536), size(576)];
+    let [n, k] = [size(1536), size(576)];
+    let vectors = match arguments.next().as_deref() {
+        Some("f16") => DType::F16,
+        Some("bf16") => DType::BF16,
+        _ => DType::F32,
+    };
+    let count = arguments.next().and_then(|count| count.parse().ok());
+    let count: usize = count.unwrap_or(28_000_000 / (n * k).max(1)).max(1);
     let device = device(Options {
         threads,
         ..Default::default()
     })?;
-    println!("{device}; matrices of {shape:?}, 28 million weights, f32 vectors");
+    println!(
+        "{device}; {count} matrices of {:?}, vectors of {vectors}",
+        [n, k]
+    );
     println!(
         "{:<10} {:>8} {:>8} {:>10}",
         "weights", "G/s", "GB/s", "GFLOP/s"
@@ -96,7 +115,7 @@ fn main() -> Result<()> {
     dtypes.extend([Format::MXFP4, Format::MXFP8, Format::NVFP4].map(DType::Quantised));
     for dtype in dtypes {
         if dtype.to_string().starts_with(&only) {
-            measure(dtype, shape, &device)?;
+            measure(dtype, [n, k], vectors, count, &device)?;
         }
     }
     Ok(())

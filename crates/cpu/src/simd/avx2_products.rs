@@ -4,23 +4,26 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::avx2::{BF16, F16, F32, floats, floats_rest, put, put_rest, total, wide, wide_rest};
+use super::avx2_scales::{AHEAD, fetch_ahead};
 use super::{Strided, Tile, Turn};
 use kiln_array::DType;
 use std::arch::x86_64::*;
 
+/// The inner product of a row of weights, which another one follows, with a vector.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn dot(dtype: DType, row: &[u8], x: &[f32]) -> f32 {
     match dtype {
-        DType::F16 => dot_of::<F16, 16>(row, x),
-        DType::BF16 => dot_of::<BF16, 16>(row, x),
-        _ => dot_of::<F32, 32>(row, x),
+        DType::F16 => dot_of::<F16, 16, true>(row, x),
+        DType::BF16 => dot_of::<BF16, 16, true>(row, x),
+        _ => dot_of::<F32, 32, true>(row, x),
     }
 }
 
+/// The inner product of a row; `STREAM` where memory behind it is read next.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_of<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> f32 {
+fn dot_of<const T: u8, const BYTES: usize, const STREAM: bool>(row: &[u8], x: &[f32]) -> f32 {
     let (blocks, rest) = row.as_chunks::<BYTES>();
     let (x_blocks, x_rest) = x.as_chunks::<8>();
     let mut sums = [_mm256_setzero_ps(); 4];
@@ -29,6 +32,9 @@ fn dot_of<const T: u8, const BYTES: usize>(row: &[u8], x: &[f32]) -> f32 {
     for i in 0..fours.len().min(x_fours.len()) {
         let (four, x) = (&fours[i], &x_fours[i]);
         for j in 0..4 {
+            if STREAM && (j * BYTES).is_multiple_of(64) {
+                fetch_ahead(&four[j], AHEAD);
+            }
             sums[j] = _mm256_fmadd_ps(wide::<T, BYTES>(&four[j]), floats(&x[j]), sums[j]);
         }
     }
@@ -59,7 +65,7 @@ pub(super) fn dots(rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
 fn dots_of<const T: u8, const BYTES: usize>(rows: Strided<'_>, x: &[f32], out: &mut [f32]) {
     let bytes = BYTES / 8 * x.len();
     for i in 0..out.len() {
-        out[i] = dot_of::<T, BYTES>(&rows.bytes[i * rows.stride..][..bytes], x);
+        out[i] = dot_of::<T, BYTES, false>(&rows.bytes[i * rows.stride..][..bytes], x);
     }
 }
 

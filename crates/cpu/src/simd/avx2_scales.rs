@@ -2,8 +2,9 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx2::{BF16, F16, F32, floats, load, put, wide};
-use super::{E4M3, Weights};
+use super::Weights;
+use super::avx2::{BF16, F16, F32, load, put, wide};
+use super::avx2_rows::e4m3_top;
 use kiln_array::{DType, Format, Mode, Scales};
 use std::arch::x86_64::*;
 
@@ -23,6 +24,16 @@ pub(super) fn fetch_ahead(bytes: &[u8], distance: usize) {
     _mm_prefetch::<_MM_HINT_T1>(line.cast())
 }
 
+/// Begins to bring what lies shortly behind these bytes into the nearest cache. On Granite Rapids
+/// rows of bf16 out of memory came at 22.6 GB/s on two cores without this, at 24.5 with it; codes,
+/// which take longer to compute than to bring, no faster.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn fetch_near(bytes: &[u8]) {
+    // As above.
+    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(768).cast());
+}
+
 /// Eight scales as f32.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -32,11 +43,8 @@ pub(super) fn eight_scales(format: Format, bytes: &[u8]) -> __m256 {
         (_, Scales::BF16) => wide::<BF16, 16>(&padded(bytes)),
         (_, Scales::F32) => wide::<F32, 32>(&padded(bytes)),
         (Mode::Nvfp4, _) => {
-            let (bytes, mut values) = (padded::<8>(bytes), [0.0; 8]);
-            for i in 0..8 {
-                values[i] = E4M3[bytes[i] as usize];
-            }
-            floats(&values)
+            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(padded(bytes)));
+            e4m3_top(_mm256_slli_epi32::<24>(_mm256_cvtepu8_epi32(bytes)))
         }
         (_, Scales::U8) => {
             let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(padded(bytes)));
@@ -72,11 +80,6 @@ fn widen_scales(format: Format, bytes: &[u8], out: &mut [f32]) {
         (Mode::Affine, Scales::F16) => widen(DType::F16, bytes, &mut out[..bytes.len() / 2]),
         (Mode::Affine, Scales::BF16) => widen(DType::BF16, bytes, &mut out[..bytes.len() / 2]),
         (Mode::Affine, _) => widen(DType::F32, bytes, &mut out[..bytes.len() / 4]),
-        (Mode::Nvfp4, _) => {
-            for i in 0..bytes.len() {
-                out[i] = E4M3[bytes[i] as usize];
-            }
-        }
         _ => {
             let (eights, _) = out.as_chunks_mut::<8>();
             for i in 0..bytes.len().div_ceil(8) {

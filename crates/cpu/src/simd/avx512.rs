@@ -8,6 +8,8 @@
 
 use super::avx2;
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
+use super::avx512_e4m3;
+use super::avx512_products;
 use super::avx512_rows::{apply, cast, exp_sum, load, max, store};
 use super::avx512_tile::{COLUMNS, ROWS, tile, turn};
 use super::{Isa, Order, Vector, Weights};
@@ -57,10 +59,15 @@ pub(super) fn order(w: DType, x: DType) -> Order {
 pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
     let format = match w.dtype {
         DType::Quantised(format) if 32 % format.bits() == 0 => format,
-        _ => return super::avx2_rows::matvec(w, vector, room, out),
+        DType::Quantised(_) => return super::avx2_rows::matvec(w, vector, room, out),
+        _ => return avx512_products::matvec(w, vector.x, out),
     };
     let groups = groups(format, w, vector.sums, out.len(), room);
     match (format.mode(), format.bits()) {
+        // SAFETY: this machine has VBMI.
+        (Mode::Mxfp8, _) if avx512_e4m3::available() => unsafe {
+            avx512_e4m3::matvec(w, vector.x, groups, out);
+        },
         (Mode::Mxfp8, _) => lanes::<8, 4, FLOAT8>(format, w, vector.x, groups, out),
         (_, 8) => lanes::<8, 4, BYTE>(format, w, vector.x, groups, out),
         (_, 4) => lanes::<4, 8, LOOKUP>(format, w, vector.x, groups, out),

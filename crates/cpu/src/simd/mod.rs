@@ -18,7 +18,11 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
+mod avx512_e4m3;
+#[cfg(target_arch = "x86_64")]
 mod avx512_pairs;
+#[cfg(target_arch = "x86_64")]
+mod avx512_products;
 #[cfg(target_arch = "x86_64")]
 mod avx512_quads;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +33,8 @@ mod avx512_scaled;
 mod avx512_tile;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+#[cfg(test)]
+mod e4m3_tests;
 mod integers;
 #[cfg(target_arch = "aarch64")]
 mod neon;

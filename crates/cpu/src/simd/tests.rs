@@ -11,7 +11,7 @@ fn others() -> impl Iterator<Item = &'static Isa> {
     Isa::all().filter(|isa| isa.name() != "scalar")
 }
 
-fn scalar() -> &'static Isa {
+pub(super) fn scalar() -> &'static Isa {
     find(Some("scalar")).unwrap()
 }
 
@@ -31,7 +31,7 @@ impl Shifted {
     }
 }
 
-fn same(a: u32, b: u32) -> bool {
+pub(super) fn same(a: u32, b: u32) -> bool {
     let nan = |bits| f32::from_bits(bits).is_nan();
     a == b || nan(a) && nan(b)
 }
@@ -153,6 +153,13 @@ proptest! {
             isa.dots(rows, &x, &mut ours);
             scalar().dots(rows, &x, &mut theirs);
             prop_assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() <= bound));
+            let w = Weights { dtype, k, data: bytes, scales: &[], biases: &[] };
+            let vector = Vector { x: &x, elements: Elements::Floats, sums: &[] };
+            if gap == 0 {
+                let mut products = vec![0.0; count];
+                isa.matvec(w, vector, &mut [], &mut products);
+                prop_assert!(products.iter().zip(&theirs).all(|(a, b)| (a - b).abs() <= bound));
+            }
             let weights = noise(seed ^ 2, count);
             let (mut ours, mut theirs) = (x.clone(), x.clone());
             isa.mix(rows, &weights, &mut ours);
@@ -249,7 +256,7 @@ fn random_rows(format: Format, rows: usize, k: usize, seed: u32) -> [Vec<u8>; 3]
     [codes, plane(seed ^ 2), biases]
 }
 
-fn arranged(order: Order, x: &[f32]) -> Vec<f32> {
+pub(super) fn arranged(order: Order, x: &[f32]) -> Vec<f32> {
     let mut padded = x.to_vec();
     padded.resize(x.len().next_multiple_of(order.piece()), 0.0);
     if let Elements::Integers(of) = order.elements {
@@ -281,7 +288,7 @@ pub(super) fn halves(seed: u32, count: usize) -> Vec<f32> {
 }
 
 /// The instruction sets with each dtype of vectors that one may treat in a way of its own.
-fn isas_and_vectors() -> impl Iterator<Item = (&'static Isa, DType)> {
+pub(super) fn isas_and_vectors() -> impl Iterator<Item = (&'static Isa, DType)> {
     Isa::all().flat_map(|isa| [DType::F32, DType::BF16].map(|x| (isa, x)))
 }
 
