@@ -64,7 +64,7 @@ fn copying(directory: &Path) -> Plan {
         config: serde_json::Map::new(),
         files: Vec::new(),
         notes: Vec::new(),
-        sources: vec![source],
+        sources: [(source, kiln_formats::Sums::default())].into(),
         lanes: Lanes::within(&[], None).unwrap(),
         layout: Layout::Mlx,
     }
@@ -206,7 +206,7 @@ fn a_source_that_changed_is_not_resumed() {
     let plan = copying(directory.path());
     let into = directory.path().join("into");
     let touch = |_: &Path| {
-        let file = File::options().write(true).open(&plan.sources[0]).unwrap();
+        let file = File::options().write(true).open(&plan.path).unwrap();
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1))
             .unwrap();
     };
