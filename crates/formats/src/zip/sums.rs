@@ -157,6 +157,21 @@ mod tests {
         said(&whole, &damaged[..places[0].1.end - 1], 64).unwrap();
     }
 
+    /// As PyTorch writes it where it is told not to compute them.
+    #[test]
+    fn a_sum_of_0_was_left_out() {
+        let (mut whole, places) = written();
+        let record = |at: &usize| whole[*at..].starts_with(b"PK\x01\x02");
+        let records: Vec<usize> = (0..whole.len()).filter(record).collect();
+        assert_eq!(records.len(), places.len());
+        records
+            .iter()
+            .for_each(|at| whole[at + 16..at + 20].fill(0));
+        let mut damaged = whole.clone();
+        damaged[places[0].1.start] ^= 1;
+        said(&whole, &damaged, 64).unwrap();
+    }
+
     #[test]
     fn other_files_have_no_sums() {
         let other = b"{}";
