@@ -5,6 +5,8 @@ usage: torch_models.py          needs: torch numpy mlx
 
 meta1, meta2, meta4: consolidated.NN.pth, divided as Meta divides a model among 1, 2 and 4 GPUs.
 meta2_rows: the embedding divided by rows, as Llama 3's.
+meta1_f32 and so on: numbers of 24 bits that round to those of the others; meta1_bf16 and so on: the same
+     rounded to bfloat16.
 bin: pytorch_model.bin in PyTorch's older format; q, k and v are views of one tensor, o is a
      transposed view. bin_shards: two shards and an index.
 npz: weights.npz with Meta's rows, written by MLX; npz_shards: weights.NN.npz with Hugging Face's
@@ -97,11 +99,20 @@ def write_meta(tensors, count, name, divided):
     directory = OUT / name
     write_json(directory, "params.json", {**PARAMS, "vocab_size": -1})
     for shard in range(count):
-        part = {"rope.freqs": torch.arange(HEAD_DIM // 2).half()}
+        part = {"rope.freqs": torch.arange(HEAD_DIM // 2).to(tensors["norm.weight"].dtype)}
         for name, tensor in tensors.items():
             axis = divided.get(name.split(".")[-2])
             part[name] = tensor if axis is None else tensor.chunk(count, axis)[shard].clone()
         torch.save(part, directory / f"consolidated.{shard:02}.pth")
+
+
+def finer(tensors):
+    """Numbers in float32 that round to these in float16."""
+    generator = torch.Generator().manual_seed(7)
+    noise = {name: torch.rand(tensor.shape, generator=generator) for name, tensor in tensors.items()}
+    wide = {name: tensor.float() * (1 + (2 * noise[name] - 1) / 2**13) for name, tensor in tensors.items()}
+    assert all(torch.equal(wide[name].half(), tensor) for name, tensor in tensors.items())
+    return wide
 
 
 def write_bin(tensors):
@@ -155,6 +166,11 @@ def main():
     for count in (1, 2, 4):
         write_meta(tensors, count, f"meta{count}", DIVIDED)
     write_meta(tensors, 2, "meta2_rows", {**DIVIDED, "tok_embeddings": 0})
+    wide = finer(tensors)
+    for name, dtype in {"f32": torch.float32, "bf16": torch.bfloat16}.items():
+        for count in (1, 2, 4):
+            parts = {part: tensor.to(dtype) for part, tensor in wide.items()}
+            write_meta(parts, count, f"meta{count}_{name}", DIVIDED)
     write_bin(hugging_face(tensors))
     permuted = {name: half_split(tensor) if "wq" in name or "wk" in name else tensor for name, tensor in tensors.items()}
     write_npz(tensors, permuted)

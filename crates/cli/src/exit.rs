@@ -32,11 +32,11 @@ const CODES: [(u8, &str); 10] = [
     ),
     (
         3,
-        "a file is missing, damaged, or cannot be read or written",
+        "a file is missing, damaged, or cannot be read or written; the disk is full",
     ),
     (4, "a model, format or setting that is not supported"),
     (5, "the network, or an account on a hub"),
-    (6, "out of memory, disk or context"),
+    (6, "out of memory or context"),
     (
         7,
         "a result did not pass its check: logits that are not numbers, checkpoints that differ",
@@ -288,10 +288,7 @@ fn of_cpu(error: &kiln_cpu::Error) -> Code {
 
 fn of_io(error: &std::io::Error) -> Code {
     match error.kind() {
-        ErrorKind::OutOfMemory
-        | ErrorKind::StorageFull
-        | ErrorKind::QuotaExceeded
-        | ErrorKind::FileTooLarge => Code::Limits,
+        ErrorKind::OutOfMemory => Code::Limits,
         _ => Code::Input,
     }
 }
@@ -306,10 +303,10 @@ mod tests {
 
     #[test]
     fn errors_have_the_codes_of_the_table() {
-        let nested = kiln::Error::Formats(formats::Error::Write {
-            path: "a".into(),
-            source: io(ErrorKind::StorageFull),
-        });
+        let written = |kind| {
+            let (path, source) = ("a".into(), io(kind));
+            kiln::Error::Formats(formats::Error::Write { path, source })
+        };
         let nan = kiln::Error::Sample(sample::Error::NotFinite {
             id: 3,
             value: f32::NAN,
@@ -344,7 +341,10 @@ mod tests {
                 .into(),
                 Code::Limits,
             ),
-            (nested.into(), Code::Limits),
+            (written(ErrorKind::StorageFull).into(), Code::Input),
+            (written(ErrorKind::QuotaExceeded).into(), Code::Input),
+            (written(ErrorKind::FileTooLarge).into(), Code::Input),
+            (written(ErrorKind::OutOfMemory).into(), Code::Limits),
             (kiln::Error::Array(memory).into(), Code::Limits),
             (kiln::Error::Array(lost).into(), Code::Device),
             (nan.into(), Code::Verification),

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::output::{read_error, write_error};
+use kiln_formats::Sums;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -35,11 +36,11 @@ fn digits(hash: &Sha256) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Hashes `file` from where it is on to byte `end`, or to its own. Gives the bytes read; `go_on`
-/// is asked after each piece.
+/// Reads `file` from where it is on, `end` bytes or to its end, and hands over each piece. Gives
+/// the bytes read; `go_on` is asked after each piece.
 fn absorb(
     file: &mut impl Read,
-    hash: &mut Sha256,
+    take: &mut dyn FnMut(&[u8]),
     end: u64,
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<u64> {
@@ -52,7 +53,7 @@ fn absorb(
         match file.read(&mut piece[..most]) {
             Ok(0) => break,
             Ok(count) => {
-                hash.update(&piece[..count]);
+                take(&piece[..count]);
                 done += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -62,10 +63,21 @@ fn absorb(
     Ok(done)
 }
 
-/// The length and the digest of the file at `path`; of its beginning where `go_on` says no.
-pub(crate) fn hashed(path: &Path, go_on: &dyn Fn() -> bool) -> io::Result<(u64, String)> {
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-    let bytes = absorb(&mut file, &mut hash, u64::MAX, go_on)?;
+/// The length and the digest of the file at `path`; of its beginning where `go_on` says no. What
+/// it is said to store must be there.
+pub(crate) fn hashed(
+    path: &Path,
+    mut sums: Sums,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(u64, String)> {
+    let error = |source| read_error(path, source);
+    let (mut file, mut hash) = (File::open(path).map_err(error)?, Sha256::new());
+    let mut take = |piece: &[u8]| {
+        hash.update(piece);
+        sums.update(piece);
+    };
+    let bytes = absorb(&mut file, &mut take, u64::MAX, go_on).map_err(error)?;
+    sums.check(path)?;
     Ok((bytes, digits(&hash)))
 }
 
@@ -81,7 +93,8 @@ pub(crate) fn true_points(path: &Path, points: &[(u64, &str)]) -> Result<usize> 
     let (mut hash, mut at) = (Sha256::new(), 0);
     for (number, &(end, expected)) in points.iter().enumerate() {
         let length = end.saturating_sub(at);
-        let read = absorb(&mut file, &mut hash, length, &|| true).map_err(error)?;
+        let mut take = |piece: &[u8]| hash.update(piece);
+        let read = absorb(&mut file, &mut take, length, &|| true).map_err(error)?;
         if read < length || digits(&hash) != expected {
             return Ok(number);
         }
@@ -173,7 +186,8 @@ impl Output {
         let error = |source| write_error(path, source);
         let file = File::options().read(true).write(true).open(path);
         let (mut file, mut hash) = (file.map_err(error)?, Sha256::new());
-        let read = absorb(&mut file, &mut hash, end, &|| true).map_err(error)?;
+        let mut take = |piece: &[u8]| hash.update(piece);
+        let read = absorb(&mut file, &mut take, end, &|| true).map_err(error)?;
         if read < end || digits(&hash) != sha256 {
             return Ok(None);
         }

@@ -70,10 +70,10 @@ pub use rules::Rule;
 pub use verify::{Verified, Verify};
 pub use write::{Progress, Report};
 
-use kiln_formats::Bytes;
+use kiln_formats::{Bytes, File, Sums};
 use staging::Staging;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -116,13 +116,19 @@ pub fn plan(
     open: &Open<'_>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Plan> {
-    let opened = RefCell::new(BTreeSet::new());
+    let opened = RefCell::new(BTreeMap::new());
     let open = |path: &Path| {
-        opened.borrow_mut().insert(path.to_owned());
-        open(path)
+        let bytes = open(path)?;
+        opened.borrow_mut().insert(path.to_owned(), bytes.clone());
+        Ok(bytes)
     };
     let model = source::read(source, &open)?;
-    plan::plan(model, options, opened.take(), progress)
+    let sums = |(path, bytes)| {
+        let sums = Sums::of(&File::new(&path, bytes))?;
+        Ok((path, sums))
+    };
+    let opened: Result<_> = opened.take().into_iter().map(sums).collect();
+    plan::plan(model, options, opened?, progress)
 }
 
 impl Plan {

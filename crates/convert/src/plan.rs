@@ -24,10 +24,10 @@ use crate::{Options, Result, metadata, receipt};
 use decide::exact;
 use kiln_array::{DType, Format, Scales};
 use kiln_formats::safetensors::Declared;
-use kiln_formats::{BlockType, Type};
+use kiln_formats::{BlockType, Sums, Type};
 use names::tensors;
 use packed::Packed;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -42,8 +42,9 @@ pub struct Plan {
     pub(crate) config: Config,
     pub(crate) files: Vec<Extra>,
     pub(crate) notes: Vec<String>,
-    /// The files that were read to make the plan, or will be copied; no directory.
-    pub(crate) sources: Vec<PathBuf>,
+    /// The files that were read to make the plan, or will be copied, and the checksums that they
+    /// have of what they store; no directory.
+    pub(crate) sources: BTreeMap<PathBuf, Sums>,
     pub(crate) lanes: Lanes,
     pub(crate) layout: Layout,
 }
@@ -219,7 +220,7 @@ pub(crate) fn element(dtype: Type) -> Option<DType> {
 pub(crate) fn plan(
     mut model: Model,
     options: &Options,
-    opened: BTreeSet<PathBuf>,
+    opened: BTreeMap<PathBuf, Sums>,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Plan> {
     options.check()?;

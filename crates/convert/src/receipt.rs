@@ -5,14 +5,15 @@
 
 use crate::file::{self, Hashed};
 use crate::measure::Distance;
-use crate::output::{parent, read_error};
+use crate::output::parent;
 use crate::plan::Plan;
 use crate::source::Extra;
 use crate::verify::Verified;
 use crate::{Error, Result};
+use kiln_formats::Sums;
 use kiln_tokenizer::Tokenizer;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -141,13 +142,16 @@ impl Receipt {
 }
 
 /// The files of the source: those that were opened, and those that go along.
-pub(crate) fn sources(opened: BTreeSet<PathBuf>, extras: &[Extra]) -> Vec<PathBuf> {
-    let copied = extras.iter().filter_map(|extra| match extra {
-        Extra::Copy(path) => Some(path.clone()),
-        Extra::Contents(..) => None,
-    });
-    let all: BTreeSet<PathBuf> = opened.into_iter().chain(copied).collect();
-    all.into_iter().collect()
+pub(crate) fn sources(
+    mut opened: BTreeMap<PathBuf, Sums>,
+    extras: &[Extra],
+) -> BTreeMap<PathBuf, Sums> {
+    for extra in extras {
+        if let Extra::Copy(path) = extra {
+            opened.entry(path.clone()).or_default();
+        }
+    }
+    opened
 }
 
 /// What a file of the source is called: its path in the directory that the source is, or its name.
@@ -164,12 +168,11 @@ pub(crate) fn name_in(source: &Path, file: &Path) -> String {
     name.display().to_string()
 }
 
-/// Hashes the source's files, until `stop` is set.
+/// Hashes the source's files and checks the sums they have of their own, until `stop` is set.
 pub(crate) fn hash_sources(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Hashed>> {
     let go_on = || !stop.load(Ordering::Relaxed);
-    let hash = |path: &PathBuf| {
-        let (bytes, sha256) =
-            file::hashed(path, &go_on).map_err(|source| read_error(path, source))?;
+    let hash = |(path, sums): (&PathBuf, &Sums)| {
+        let (bytes, sha256) = file::hashed(path, sums.clone(), &go_on)?;
         let name = name_in(&plan.path, path);
         Ok::<_, Error>(Hashed {
             name,
@@ -178,8 +181,8 @@ pub(crate) fn hash_sources(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Hashed>
         })
     };
     let mut files = Vec::with_capacity(plan.sources.len());
-    for path in plan.sources.iter().take_while(|_| go_on()) {
-        files.push(hash(path)?);
+    for source in plan.sources.iter().take_while(|_| go_on()) {
+        files.push(hash(source)?);
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)

@@ -256,7 +256,7 @@ fn resume(plan: &Plan, staging: &mut Staging, shards: &mut Shards<'_>) -> Result
 /// the source's files by length and time.
 fn identity(plan: &Plan) -> Result<String> {
     let mut files = Map::new();
-    for path in &plan.sources {
+    for path in plan.sources.keys() {
         let metadata = path.metadata().map_err(|source| read_error(path, source))?;
         let time = metadata.modified().ok();
         let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());

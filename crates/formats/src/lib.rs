@@ -13,6 +13,7 @@
 //! * [`safetensors`] reads one file or several shards, and writes.
 //! * [`torch`] reads PyTorch's files; pickles are data, and nothing in them is ever executed.
 //! * [`npz`] reads zip files of NumPy arrays.
+//! * [`Sums`] checks what such a zip file, or one of PyTorch's, stores.
 //! * [`shards`] says which files of a directory belong together.
 //! * [`gguf`] reads GGUF version 2 and 3, its metadata, and the values of its blocks.
 #![forbid(unsafe_code)]
@@ -35,3 +36,4 @@ pub use dtype::{BlockType, Type};
 pub use error::{Error, Result};
 pub use reader::Reader;
 pub use sniff::{Source, Unusable, sniff, sniff_bytes};
+pub use zip::Sums;

@@ -3,6 +3,10 @@
 //! The directory at the end of the file decides what there is. An entry's own header must agree with
 //! it, so that no other reader can see other contents in the same file.
 
+mod sums;
+
+pub use sums::Sums;
+
 use crate::{Error, File, Result, Unusable};
 use std::collections::HashSet;
 use std::ops::Range;

@@ -11,6 +11,7 @@
 
 mod checkpoint;
 mod convert;
+mod disk;
 #[cfg(feature = "wgpu")]
 mod gpu;
 #[cfg(feature = "hub")]

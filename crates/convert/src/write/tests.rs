@@ -64,7 +64,7 @@ fn copying(directory: &Path) -> Plan {
         config: serde_json::Map::new(),
         files: Vec::new(),
         notes: Vec::new(),
-        sources: vec![source],
+        sources: [(source, kiln_formats::Sums::default())].into(),
         lanes: Lanes::within(&[], None).unwrap(),
         layout: Layout::Mlx,
     }
@@ -206,7 +206,7 @@ fn a_source_that_changed_is_not_resumed() {
     let plan = copying(directory.path());
     let into = directory.path().join("into");
     let touch = |_: &Path| {
-        let file = File::options().write(true).open(&plan.sources[0]).unwrap();
+        let file = File::options().write(true).open(&plan.path).unwrap();
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1))
             .unwrap();
     };
@@ -263,6 +263,7 @@ fn a_step_that_fails_leaves_nothing() {
     });
     // Every tensor and every file are a step at least.
     assert!(steps > 40, "{steps}");
+    println!("{steps} steps failed, nothing was left each time");
     let expected = contents(&destination);
     // Where a model would be replaced, it is there as it was.
     std::fs::write(destination.join("old"), "").unwrap();
@@ -275,6 +276,7 @@ fn a_step_that_fails_leaves_nothing() {
         assert!(contents(&destination) == old, "step {step}");
     });
     assert!(steps > 40, "{steps}");
+    println!("{steps} steps failed, the old model was left each time");
     convert(&source, &destination, &force, &open, &mut go_on).unwrap();
     assert_eq!(place.path().read_dir().unwrap().count(), 1);
     assert!(contents(&destination) == expected);
@@ -298,6 +300,7 @@ fn a_step_that_fails_can_be_resumed() {
         std::fs::remove_dir_all(&destination).unwrap();
     });
     assert!(steps > 40, "{steps}");
+    println!("{steps} steps failed, a second run finished each");
     std::fs::remove_dir_all(&destination).unwrap();
     convert(&source, &destination, &resume, &open, &mut go_on).unwrap();
     let names = place.path().read_dir().unwrap().count();

@@ -9,6 +9,7 @@ mod gguf;
 mod gguf_output;
 mod incidents;
 mod made;
+mod meta;
 mod npz;
 mod output;
 mod packed;
