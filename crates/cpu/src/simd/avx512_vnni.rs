@@ -6,7 +6,7 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::avx2_scales::{AHEAD, eight_scales, fetch_ahead};
+use super::avx2_scales::{AHEAD, eight_scales, fetch_ahead, fetch_near};
 use super::avx512::{self, codes, floats, totals};
 use super::avx512_quads;
 use super::avx512_rows::wide;
@@ -215,16 +215,17 @@ fn row<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
         let count = rows.lanes.len().min(whole.saturating_sub(first));
         for i in 0..count {
             let piece = first + i;
-            // SAFETY: `whole` pieces lie in the data, each with a register's bytes from its first on,
-            // and as many times `lines` lines in the vector. Fetching ahead reads nothing.
-            let (packed, x) = unsafe {
-                let packed = data.as_ptr().add(piece * size);
-                _mm_prefetch::<_MM_HINT_T1>(packed.wrapping_add(AHEAD).cast());
+            // SAFETY: `whole` pieces lie in the data, and as many times `lines` lines in the vector.
+            let (from, x) = unsafe {
                 (
-                    _mm512_loadu_si512(packed.cast()),
+                    data.get_unchecked(piece * size..),
                     x.get_unchecked(piece * lines..(piece + 1) * lines),
                 )
             };
+            fetch_ahead(from, AHEAD);
+            fetch_near(from);
+            // SAFETY: each of them has a register's bytes from its first on.
+            let packed = unsafe { _mm512_loadu_si512(from.as_ptr().cast()) };
             let total = self::piece::<BITS, CODES, FLOAT4>(rows, x, packed);
             sum = _mm512_fmadd_ps(total, lanes_of(&rows.lanes[i], scales), sum);
         }
