@@ -8,10 +8,11 @@ mod stream;
 pub(crate) use arguments::Run;
 
 use crate::exit::{Code, Refused};
+use crate::machine::Opened;
 use crate::progress::Bar;
 use crate::{hub, interrupt, output};
-use kiln::formats::{Source, sniff};
-use kiln::{Device, Event, Generation, Model, Request, Tokenizer};
+use kiln::formats::{Checkpoint, Source, safetensors, sniff};
+use kiln::{Config, Event, Generation, Model, Request, Tokenizer};
 use report::{Outcome, Timings};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,8 +26,7 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     let directory = &hub::local(&task.model, task.quiet)?;
     let kind = kind(directory)?;
     let machine = task.machine.open()?;
-    let device = machine.device.clone();
-    let model = model(task, directory, kind, &device)?;
+    let model = model(task, directory, kind, &machine)?;
     let tokenizer = tokenizer(task, directory)?;
     let load = start.elapsed();
     let request = Request {
@@ -49,6 +49,8 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     outcome.text = stream.finish()?;
     outcome.timings = Timings { load, ..timings };
     report::report(task, &generation, &machine, &outcome)?;
+    // The process ends: to free words one by one would take as long as half a prompt.
+    std::mem::forget(tokenizer);
     Ok(if outcome.interrupted {
         Code::Interrupted
     } else {
@@ -57,9 +59,15 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
 }
 
 /// Loads the model. Where it is in another layout than MLX's, it is put into that in memory.
-fn model(task: &Run, path: &Path, kind: Source, device: &Device) -> anyhow::Result<Model> {
+fn model(task: &Run, path: &Path, kind: Source, machine: &Opened) -> anyhow::Result<Model> {
+    let device = &machine.device;
     if kind == Source::Directory {
-        return Ok(Model::load(path, device)?);
+        let config = Config::read(path)?;
+        let checkpoint = safetensors::open(path, &kiln::map)?;
+        if machine.threads.is_some() {
+            touch(&checkpoint);
+        }
+        return Ok(Model::new(config, &checkpoint, device)?);
     }
     let mut bar = Bar::of_bytes(task.quiet);
     let mut progress = |progress: &kiln::convert::Progress<'_>| {
@@ -79,6 +87,26 @@ fn model(task: &Run, path: &Path, kind: Source, device: &Device) -> anyhow::Resu
         );
     }
     Ok(Model::new(config, &checkpoint, device)?)
+}
+
+/// Has the system map the pages of a model's files, on a thread of its own, while the tokenizer is
+/// read: the first token needs nearly all of them.
+fn touch(checkpoint: &Checkpoint) {
+    const PAGE: usize = 4096;
+    // Of what may not fit into memory the rest comes when it is used.
+    const MOST: usize = 4 << 30;
+    let files = checkpoint.files().iter().map(|file| file.owner().clone());
+    let files: Vec<_> = files.collect();
+    let read = move || {
+        let pages = files
+            .iter()
+            .flat_map(|bytes| (**bytes).as_ref().chunks(PAGE));
+        for page in pages.take(MOST / PAGE) {
+            std::hint::black_box(page[0]);
+        }
+    };
+    // Without the thread the pages come one by one.
+    let _ = std::thread::Builder::new().spawn(read);
 }
 
 /// What there is to run. A GGUF file is a model too, but not one that can be run as it is.
