@@ -16,6 +16,8 @@ use kiln::{Config, Event, Generation, Model, Request, Tokenizer};
 use report::{Outcome, Timings};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use stream::Stream;
 
@@ -26,8 +28,10 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
     let directory = &hub::local(&task.model, task.quiet)?;
     let kind = kind(directory)?;
     let machine = task.machine.open()?;
-    let model = model(task, directory, kind, &machine)?;
+    let loaded = Arc::new(AtomicBool::new(false));
+    let model = model(task, directory, kind, &machine, &loaded)?;
     let tokenizer = tokenizer(task, directory)?;
+    loaded.store(true, Ordering::Relaxed);
     let load = start.elapsed();
     let request = Request {
         prompt: prompt::ids(task, text, tokenizer.as_ref())?,
@@ -59,13 +63,19 @@ pub(crate) fn run(task: &Run) -> anyhow::Result<Code> {
 }
 
 /// Loads the model. Where it is in another layout than MLX's, it is put into that in memory.
-fn model(task: &Run, path: &Path, kind: Source, machine: &Opened) -> anyhow::Result<Model> {
+fn model(
+    task: &Run,
+    path: &Path,
+    kind: Source,
+    machine: &Opened,
+    loaded: &Arc<AtomicBool>,
+) -> anyhow::Result<Model> {
     let device = &machine.device;
     if kind == Source::Directory {
         let config = Config::read(path)?;
         let checkpoint = safetensors::open(path, &kiln::map)?;
         if machine.threads.is_some() {
-            touch(&checkpoint);
+            touch(&checkpoint, loaded.clone());
         }
         return Ok(Model::new(config, &checkpoint, device)?);
     }
@@ -89,19 +99,17 @@ fn model(task: &Run, path: &Path, kind: Source, machine: &Opened) -> anyhow::Res
     Ok(Model::new(config, &checkpoint, device)?)
 }
 
-/// Has the system map the pages of a model's files, on a thread of its own, while the tokenizer is
-/// read: the first token needs nearly all of them.
-fn touch(checkpoint: &Checkpoint) {
+/// Has the system map the pages of a model's files, on a thread of its own, until all is loaded: the
+/// first token needs nearly all of them, and reading the tokenizer takes one thread.
+fn touch(checkpoint: &Checkpoint, loaded: Arc<AtomicBool>) {
     const PAGE: usize = 4096;
-    // Of what may not fit into memory the rest comes when it is used.
-    const MOST: usize = 4 << 30;
     let files = checkpoint.files().iter().map(|file| file.owner().clone());
     let files: Vec<_> = files.collect();
     let read = move || {
         let pages = files
             .iter()
             .flat_map(|bytes| (**bytes).as_ref().chunks(PAGE));
-        for page in pages.take(MOST / PAGE) {
+        for page in pages.take_while(|_| !loaded.load(Ordering::Relaxed)) {
             std::hint::black_box(page[0]);
         }
     };

@@ -68,7 +68,7 @@ impl Cpu {
 
 /// Bytes per second at which so many threads read so many bytes together.
 fn bandwidth(threads: usize, bytes: usize) -> Option<f64> {
-    let share = bytes / threads;
+    let share = bytes / threads / 8 * 8;
     let streams = (0..threads).map(|_| large_pages(share));
     let streams = streams.collect::<Result<Vec<_>, _>>().ok()?;
     let barrier = &Barrier::new(threads);
@@ -310,6 +310,13 @@ mod tests {
     fn a_sum_reads_every_word() {
         let words: Vec<u64> = (0..4096).collect();
         assert_eq!(sum(&words), 4095 * 4096 / 2);
+    }
+
+    #[test]
+    fn bytes_are_shared_between_any_number_of_threads() {
+        for threads in [1, 3, 5] {
+            assert!(bandwidth(threads, 1 << 20).is_some_and(|b| b > 0.0));
+        }
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use memmap2::MmapMut;
 use std::io;
 
-/// Zeros in memory of their own, in pages of 2 MiB where the system has them: weights are read a
-/// fifth faster there, and streams that are only read, by half. A system without them gives usual
-/// pages.
+/// Zeros in memory of their own, in pages of 2 MiB where the system has them, which processors read
+/// faster. A system without them gives usual pages.
 ///
 /// # Errors
 /// The system's, where there is not so much address space; and where `bytes` is 0, on some systems.

@@ -25,8 +25,8 @@ pub fn map(path: &Path) -> io::Result<Bytes> {
     // SAFETY: the mapping is read-only and private to this process. That nobody truncates the file
     // while it is mapped is the caller's promise, as it is for every program that maps weights.
     let mapped = unsafe { memmap2::Mmap::map(&file) }?;
-    // Large pages where the system has them for files: weights are read a tenth faster then, and a
-    // system that has none says so, which changes nothing.
+    // Large pages where the system has them for files: weights are read faster then. A system
+    // that has none says so, which changes nothing.
     #[cfg(target_os = "linux")]
     let _ = mapped.advise(memmap2::Advice::HugePage);
     Ok(Arc::new(mapped))

@@ -41,14 +41,18 @@ pub(super) fn available() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
-/// How codes become floats: by the low four bits, as an unsigned byte, as E4M3.
+/// How codes become floats: by the low four bits, or as an unsigned byte.
 const LOOKUP: u8 = 0;
 const BYTE: u8 = 1;
-const FLOAT8: u8 = 2;
+
+/// Whether AVX2 reads rows of this dtype: without VBMI, those of E4M3.
+fn by_avx2(w: DType) -> bool {
+    w == DType::Quantised(Format::MXFP8) && !avx512_e4m3::available()
+}
 
 pub(super) fn order(w: DType, x: DType) -> Order {
     let order = avx2::TABLE.order(w, x);
-    if order == Order::NATURAL {
+    if order == Order::NATURAL || by_avx2(w) {
         order
     } else {
         Order { lanes: 16, ..order }
@@ -58,17 +62,14 @@ pub(super) fn order(w: DType, x: DType) -> Order {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
 pub(super) fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
     let format = match w.dtype {
-        DType::Quantised(format) if 32 % format.bits() == 0 => format,
+        DType::Quantised(format) if 32 % format.bits() == 0 && !by_avx2(w.dtype) => format,
         DType::Quantised(_) => return super::avx2_rows::matvec(w, vector, room, out),
         _ => return avx512_products::matvec(w, vector.x, out),
     };
     let groups = groups(format, w, vector.sums, out.len(), room);
     match (format.mode(), format.bits()) {
-        // SAFETY: this machine has VBMI.
-        (Mode::Mxfp8, _) if avx512_e4m3::available() => unsafe {
-            avx512_e4m3::matvec(w, vector.x, groups, out);
-        },
-        (Mode::Mxfp8, _) => lanes::<8, 4, FLOAT8>(format, w, vector.x, groups, out),
+        // SAFETY: this machine has VBMI, or AVX2 had been asked.
+        (Mode::Mxfp8, _) => unsafe { avx512_e4m3::matvec(w, vector.x, groups, out) },
         (_, 8) => lanes::<8, 4, BYTE>(format, w, vector.x, groups, out),
         (_, 4) => lanes::<4, 8, LOOKUP>(format, w, vector.x, groups, out),
         (_, 2) => lanes::<2, 16, LOOKUP>(format, w, vector.x, groups, out),
@@ -122,23 +123,9 @@ fn step<const BITS: u32, const VALUES: u8>(lanes: __m512i, m: u32, table: __m512
             let moved = _mm512_srl_epi32(lanes, _mm_cvtsi32_si128((m * BITS) as i32));
             _mm512_permutexvar_ps(moved, table)
         }
-        BYTE => {
+        _ => {
             let moved = _mm512_srl_epi32(lanes, _mm_cvtsi32_si128((m * BITS) as i32));
             _mm512_cvtepi32_ps(_mm512_and_si512(moved, _mm512_set1_epi32(0xff)))
-        }
-        _ => {
-            // As in AVX2.
-            let top = _mm512_sll_epi32(lanes, _mm_cvtsi32_si128(24 - (m * BITS) as i32));
-            let magnitude = _mm512_and_si512(top, _mm512_set1_epi32(0x7f00_0000));
-            let nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f00_0000));
-            let sign = _mm512_and_si512(top, _mm512_set1_epi32(i32::MIN));
-            let bias = _mm512_set1_epi32(120 << 23);
-            let bits = _mm512_add_epi32(_mm512_srli_epi32::<4>(magnitude), bias);
-            let value = _mm512_castsi512_ps(bits);
-            let (two, one) = (_mm512_set1_ps(2.0), _mm512_set1_ps(2f32.powi(-6)));
-            let value = _mm512_min_ps(value, _mm512_fmsub_ps(value, two, one));
-            let value = _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign));
-            _mm512_mask_blend_ps(nan, value, _mm512_set1_ps(f32::NAN))
         }
     }
 }

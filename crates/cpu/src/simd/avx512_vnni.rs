@@ -32,8 +32,8 @@ pub(super) fn available() -> bool {
         && is_x86_feature_detected!("avx512vbmi")
 }
 
-/// How a format's codes are read: bits and codes of a byte that are taken apart by shifts, or 1; and
-/// whether they are E2M1.
+/// A format that this table reads, how many codes of a byte are taken apart by shifts, and how much
+/// larger codes are than what they stand for.
 fn integer(dtype: DType) -> Option<(Format, usize, i32)> {
     let DType::Quantised(format) = dtype else {
         return None;
@@ -79,7 +79,7 @@ fn order(w: DType, x: DType) -> Order {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,fma,f16c")]
 fn store(x: &[f32], codes: usize, of: Integers, out: &mut [f32]) {
     integers::store(x, codes, of, out);
 }
@@ -103,6 +103,51 @@ fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32])
 
 /// Groups whose scales are in a register together.
 const GROUPS: usize = 16;
+
+/// By the logarithm of a group's lanes: the group of each lane of the pieces of [`GROUPS`] groups.
+static LANES: [[[u32; 16]; 2 * GROUPS]; 6] = {
+    let mut lanes = [[[0; 16]; 2 * GROUPS]; 6];
+    let mut i = 0;
+    while i < 6 * 512 {
+        let (shift, lane) = (i / 512, i % 512);
+        lanes[shift][lane / 16][lane % 16] = (lane >> shift) as u32;
+        i += 1;
+    }
+    lanes
+};
+
+/// Where the bytes of each eight codes go.
+const fn bytes_of(bits: usize) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        bytes[i] = (i / 8 * bits + i % 8) as u8;
+        i += 1;
+    }
+    bytes
+}
+
+/// Which of eight bytes' bits each of eight codes is.
+const fn bits_of(bits: usize) -> [u8; 64] {
+    let mut all = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        all[i] = (i % 8 * bits) as u8;
+        i += 1;
+    }
+    all
+}
+
+/// [`DOUBLED`], four times.
+const fn doubled() -> [u8; 64] {
+    let mut all = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        all[i] = DOUBLED[i % 16];
+        i += 1;
+    }
+    all
+}
 
 /// What rows of codes meet.
 struct Rows<'a> {
@@ -131,16 +176,8 @@ fn rows<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
     vector: Vector<'_>,
     out: &mut [f32],
 ) {
-    let bytes_of: [u8; 64] = std::array::from_fn(|i| (i / 8 * BITS + i % 8) as u8);
-    let bits_of: [u8; 64] = std::array::from_fn(|i| (i % 8 * BITS) as u8);
-    let doubled: [u8; 64] = std::array::from_fn(|i| DOUBLED[i % 16]);
     // A lane has the codes of four bytes of a piece; a group of 128 may be two pieces.
     let shift = (format.group() / (4 * CODES)).ilog2();
-    let mut lanes = [[0; 16]; 2 * GROUPS];
-    let pieces = GROUPS << shift >> 4;
-    for i in 0..pieces {
-        lanes[i] = std::array::from_fn(|lane| ((16 * i + lane) >> shift) as u32);
-    }
     let (code_row, scale_row) = (format.code_row(w.k), format.scale_row(w.k));
     let lines = code_row.div_ceil(8 * BITS * CODES) * lines(CODES, FLOAT4);
     let (x, units) = vector.x.split_at(16 * lines);
@@ -150,10 +187,10 @@ fn rows<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
         x: x.as_chunks().0,
         units: units.as_chunks().0,
         sums: vector.sums.as_chunks().0,
-        lanes: &lanes[..pieces],
-        bytes_of: codes(&bytes_of),
-        bits_of: codes(&bits_of),
-        doubled: codes(&doubled),
+        lanes: &LANES[shift as usize][..1 << shift],
+        bytes_of: codes(&const { bytes_of(BITS) }),
+        bits_of: codes(&const { bits_of(BITS) }),
+        doubled: codes(&const { doubled() }),
     };
     let mut sums = [_mm512_setzero_ps(); 4];
     for i in 0..out.len() {
@@ -222,6 +259,7 @@ fn row<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
                     x.get_unchecked(piece * lines..(piece + 1) * lines),
                 )
             };
+            debug_assert!(from.len() >= 64);
             fetch_ahead(from, AHEAD);
             fetch_near(from);
             // SAFETY: each of them has a register's bytes from its first on.

@@ -1,6 +1,6 @@
-//! Vectors as integers: the elements of each group of weights as multiples of a unit, at most a
-//! 2²¹st part of their largest, in three digits of eight bits. Elements of 8 bits (bf16) are exact
-//! down to a 2¹⁴th of the largest; what others lose is what a sum of floats loses by rounding. Sums
+//! Vectors as integers: the elements of each group of weights as multiples of a unit, in three digits
+//! of eight bits. The unit is at most a 2²¹st part of the group's largest element, and normal. Elements
+//! of 8 bits (bf16) are exact down to a 2¹⁴th of the largest; smaller ones lose up to half a unit. Sums
 //! of products of codes and digits are exact.
 //!
 //! A piece is `64 · codes` elements in lines of 64 bytes. Byte i of its line `3 · c + d` is digit d,
@@ -38,8 +38,11 @@ fn unit(x: &[f32]) -> f32 {
             *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
         }
     }
-    let exponent = largest.into_iter().fold(0, u32::max) >> 23;
+    let largest = largest.into_iter().fold(0, u32::max);
+    let exponent = largest >> 23;
     match exponent {
+        // Of nothing, any; a small one would become subnormal, which some processors multiply slowly.
+        _ if largest == 0 => 1.0,
         0xff => f32::NAN,
         // A smaller unit would be subnormal, and its inverse infinite.
         0..=22 => f32::MIN_POSITIVE,
@@ -50,47 +53,50 @@ fn unit(x: &[f32]) -> f32 {
 /// Stores elements, a whole number of pieces.
 #[inline(always)]
 pub(super) fn store(x: &[f32], codes: usize, integers: Integers, out: &mut [f32]) {
-    let lines = lines(codes, integers);
-    let pieces = x.len() / (4 * LINE * codes);
-    let (out, units) = out.split_at_mut(pieces * lines * LINE);
+    match codes {
+        1 => store_pieces::<1>(x, integers, out),
+        2 => store_pieces::<2>(x, integers, out),
+        _ => store_pieces::<4>(x, integers, out),
+    }
+}
+
+/// [`store`] for so many codes.
+#[inline(always)]
+fn store_pieces<const CODES: usize>(x: &[f32], integers: Integers, out: &mut [f32]) {
+    let (size, lines) = (4 * LINE * CODES, lines(CODES, integers));
+    let (out, units) = out.split_at_mut(x.len() / size * lines * LINE);
     units.fill(0.0);
     for (unit, x) in units.iter_mut().zip(x.chunks(integers.group)) {
         *unit = self::unit(x);
     }
-    let pieces = x.chunks_exact(4 * LINE * codes);
-    for (number, (x, out)) in pieces.zip(out.chunks_exact_mut(lines * LINE)).enumerate() {
-        let (digits, sums) = out.split_at_mut(LINE * DIGITS * codes);
+    let pieces = x.chunks_exact(size).zip(out.chunks_exact_mut(lines * LINE));
+    for (number, (x, out)) in pieces.enumerate() {
+        let mut wholes = [[0; STEP]; 16];
+        let mut digits = [[[0; STEP]; 16]; DIGITS];
         for (step, x) in x.as_chunks::<STEP>().0.iter().enumerate() {
-            let unit = units[(number * 4 * LINE * codes + step * STEP) / integers.group];
-            let wholes = x.map(|x| whole(x * (1.0 / unit)));
-            store_step(&wholes, codes, step, bytemuck::cast_slice_mut(digits));
-            if integers.excess > 0 {
-                let lanes = STEP / (4 * codes);
-                let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
-                let sums = &mut sums[step * lanes..][..lanes];
-                for (sum, wholes) in sums.iter_mut().zip(wholes.chunks_exact(4 * codes)) {
-                    *sum = -integers.excess * wholes.iter().sum::<i32>();
-                }
+            let unit = units[(number * size + step * STEP) / integers.group];
+            let inverse = 1.0 / unit;
+            for i in 0..STEP {
+                let whole = whole(x[i] * inverse);
+                let [low, middle, high] = self::digits(whole);
+                wholes[step][i] = whole;
+                (digits[0][step][i], digits[1][step][i]) = (low, middle);
+                digits[2][step][i] = high;
             }
         }
-    }
-}
-
-/// Stores the digits of a step of a piece.
-#[inline(always)]
-fn store_step(wholes: &[i32; STEP], codes: usize, step: usize, bytes: &mut [u8]) {
-    let count = STEP / codes;
-    let mut digits = [[0; STEP]; DIGITS];
-    for i in 0..STEP {
-        let [low, middle, high] = self::digits(wholes[i]);
-        (digits[0][i], digits[1][i], digits[2][i]) = (low, middle, high);
-    }
-    for (digit, values) in digits.iter().enumerate() {
-        for code in 0..codes {
-            let line = 4 * LINE * (DIGITS * code + digit) + step * count;
-            for (i, byte) in bytes[line..][..count].iter_mut().enumerate() {
-                *byte = values[i * codes + code];
+        let (bytes, sums) = out.split_at_mut(LINE * DIGITS * CODES);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(bytes);
+        for (line, to) in bytes.chunks_exact_mut(4 * LINE).enumerate() {
+            let (code, digit) = (line / DIGITS, line % DIGITS);
+            let (from, _) = digits[digit].as_flattened().as_chunks::<CODES>();
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = from[code];
             }
+        }
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
+        let lanes = wholes.as_flattened().chunks_exact(4 * CODES);
+        for (sum, wholes) in sums.iter_mut().zip(lanes) {
+            *sum = -integers.excess * wholes.iter().sum::<i32>();
         }
     }
 }

@@ -36,6 +36,8 @@ mod avx512_vnni;
 #[cfg(test)]
 mod e4m3_tests;
 mod integers;
+#[cfg(test)]
+mod integers_tests;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]

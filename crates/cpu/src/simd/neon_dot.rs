@@ -204,7 +204,7 @@ fn scale([scales, units]: [&[f32]; 2], lane: usize, shift: u32) -> float32x4_t {
     if shift >= 2 {
         return vdupq_n_f32(scale);
     }
-    // Two groups. What lies behind the last one is another row's.
+    // Two groups; none behind the last.
     let second = match (scales.get(first + 1), units.get(first + 1)) {
         (Some(scale), Some(unit)) => scale * unit,
         _ => 0.0,
