@@ -155,3 +155,26 @@ fn a_changed_byte_is_named_with_its_place() {
         "{message}"
     );
 }
+
+#[test]
+fn a_merge_that_makes_no_token_is_refused() {
+    let read = |vocabulary: &str, merges: &str| {
+        let text = format!(
+            r#"{{"model": {{"type": "BPE", "vocab": {vocabulary}, "merges": [{merges}]}},
+                "decoder": {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false}}}}"#
+        );
+        Tokenizer::from_bytes(Source::Json, "tokenizer.json", text.into_bytes())
+    };
+    for merges in [r#""a b""#, r#"["a", "b"]"#] {
+        let whole = read(r#"{"a": 0, "b": 1, "ab": 2}"#, merges);
+        assert!(whole.is_ok(), "{:?}", whole.err());
+        // Longer than all tokens there are; and not, but none of them.
+        for rest in ["", r#", "xyz": 2"#] {
+            let error = read(&format!(r#"{{"a": 0, "b": 1{rest}}}"#), merges).err();
+            assert!(error.is_some(), "{merges} {rest}");
+        }
+        let message = read(r#"{"a": 0, "b": 1}"#, merges).err().unwrap();
+        let message = message.to_string();
+        assert!(message.contains("one that makes 2 bytes"), "{message}");
+    }
+}

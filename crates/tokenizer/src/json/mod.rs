@@ -233,6 +233,17 @@ impl Check<'_> {
         if model.dropout.as_f64().is_some_and(|dropout| dropout != 0.0) {
             return Err(self.unsupported("model", format!("dropout {}", model.dropout)));
         }
+        // The library has room for no longer ones before it looks for what a merge makes.
+        if model.merges.longest > model.vocab.longest {
+            return Err(Error::Malformed {
+                file: format!("{}: model.merges", self.file),
+                expected: "pairs that make a token of the vocabulary".to_owned(),
+                found: format!(
+                    "one that makes {} bytes, where the longest token has {}",
+                    model.merges.longest, model.vocab.longest
+                ),
+            });
+        }
         if let Some(id) = model.vocab.shared {
             return Err(Error::Malformed {
                 file: format!("{}: model.vocab", self.file),
