@@ -110,7 +110,7 @@ fn products_of_the_largest_codes_and_elements_are_exact() {
                 let vector = Vector {
                     x: &arranged(order, &vec![x; k]),
                     elements: order.elements,
-                    sums: &[0.0; 16],
+                    sums: &[format.group() as f32 * x; 16],
                 };
                 let mut room = vec![f32::NAN; Isa::matvec_room(w.dtype, k, 1)];
                 let mut out = [f32::NAN];
