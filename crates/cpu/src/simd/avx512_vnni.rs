@@ -252,17 +252,14 @@ fn row<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
         let count = rows.lanes.len().min(whole.saturating_sub(first));
         for i in 0..count {
             let piece = first + i;
-            // SAFETY: `whole` pieces lie in the data, and as many times `lines` lines in the vector.
-            let (from, x) = unsafe {
-                (
-                    data.get_unchecked(piece * size..),
-                    x.get_unchecked(piece * lines..(piece + 1) * lines),
-                )
-            };
+            // SAFETY: `whole` pieces lie in the data.
+            let from = unsafe { data.get_unchecked(piece * size..) };
+            // SAFETY: as many times `lines` lines lie in the vector.
+            let x = unsafe { x.get_unchecked(piece * lines..(piece + 1) * lines) };
             debug_assert!(from.len() >= 64);
             fetch_ahead(from, AHEAD);
             fetch_near(from);
-            // SAFETY: each of them has a register's bytes from its first on.
+            // SAFETY: each of `whole` pieces has a register's bytes from its first on.
             let packed = unsafe { _mm512_loadu_si512(from.as_ptr().cast()) };
             let total = self::piece::<BITS, CODES, FLOAT4>(rows, x, packed);
             sum = _mm512_fmadd_ps(total, lanes_of(&rows.lanes[i], scales), sum);
