@@ -2,7 +2,7 @@
 //!
 //! Each subcommand is a file: its arguments, and a function that carries them out. Standard output
 //! carries a command's result and nothing else; everything that is said beside goes to standard
-//! error ([`output`]). Every error has an exit code ([`exit`]).
+//! error (`output`). Every error has an exit code (`exit`).
 
 #![forbid(unsafe_code)]
 

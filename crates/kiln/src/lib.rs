@@ -1,7 +1,7 @@
 //! Run and convert language models: Kiln's library face.
 //!
 //! - Arrays: [`Array`] and [`random`] on a [`Device`] ([`cpu`], and with the feature `wgpu` `gpu`); everything else
-//!   about them is in [`array`].
+//!   about them is in [`mod@array`].
 //! - Models: [`Model`], which gives logits, hidden states and, of a [`Request`], tokens
 //!   ([`Model::generate`]); of several sequences at once, [`Model::generate_all`].
 //! - [`sample`]: from logits to a token. [`formats`]: checkpoint files.
