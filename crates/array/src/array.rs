@@ -27,8 +27,7 @@ impl Array {
         Array::from_bytes(T::DTYPE, shape, bytes.to_vec().into(), device)
     }
 
-    /// An array of little-endian elements that stay where they are if the device can read them
-    /// there. For `Bool`, bytes other than 0 and 1 have no meaning.
+    /// An array of little-endian elements, left in place if the device can read them there; of `Bool`, 0 and 1.
     #[track_caller]
     pub fn from_bytes(
         dtype: DType,
@@ -279,8 +278,7 @@ impl Array {
         eval(&[self])
     }
 
-    /// The elements, row after row, computed if they are not yet. Waits, and copies them to the
-    /// host. `T` is the dtype's type; cast first for another.
+    /// The elements, row after row, computed if need be. Waits and copies. `T` is the dtype's type.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         if self.dtype() != T::DTYPE {
