@@ -51,7 +51,7 @@ struct Products {
 
 impl Cpu {
     /// Measures the limits of this backend's threads with its instruction set. Takes two seconds or
-    /// three, and 1 GiB of memory for each thread, at most 4 GiB; `None` where there is not as much.
+    /// three, and 1 GiB of memory for each thread, at most 4 GiB; `None` where the system refuses it.
     pub fn limits(&self) -> Option<Limits> {
         let threads = self.threads();
         let bytes = (STREAM * threads).min(ALL);

@@ -10,7 +10,7 @@ use super::avx2_scales::{AHEAD, eight_scales, fetch_ahead, fetch_near};
 use super::avx512::{self, codes, floats, totals};
 use super::avx512_quads;
 use super::avx512_rows::wide;
-use super::integers::{self, DIGITS};
+use super::integers::{self, DIGITS, lines};
 use super::{Elements, Integers, Isa, Order, Vector, Weights};
 use kiln_array::{DType, E2M1, Format, Mode, Scales};
 use std::arch::x86_64::*;
@@ -211,11 +211,6 @@ fn rows<const BITS: usize, const CODES: usize, const FLOAT4: bool>(
             four.copy_from_slice(&totals(sums)[..four.len()]);
         }
     }
-}
-
-/// Lines of a piece of the vector.
-const fn lines(codes: usize, float4: bool) -> usize {
-    DIGITS * codes + float4 as usize
 }
 
 /// The inner product of the row that `w` begins with, of `bytes` bytes, and the vector, as sixteen

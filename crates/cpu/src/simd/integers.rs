@@ -17,15 +17,15 @@ const LINE: usize = 16;
 /// Digits of an element.
 pub(super) const DIGITS: usize = 3;
 
-/// Lines of a piece.
-pub(super) const fn lines(codes: usize, integers: Integers) -> usize {
-    DIGITS * codes + (integers.excess > 0) as usize
+/// Lines of a piece, with or without that of excesses.
+pub(super) const fn lines(codes: usize, excess: bool) -> usize {
+    DIGITS * codes + excess as usize
 }
 
 /// Floats that `pieces` pieces take, and their groups' units.
 pub(super) const fn floats(pieces: usize, codes: usize, integers: Integers) -> usize {
     let units = (pieces * 4 * LINE * codes).div_ceil(integers.group);
-    pieces * LINE * lines(codes, integers) + units.next_multiple_of(LINE)
+    pieces * LINE * lines(codes, integers.excess > 0) + units.next_multiple_of(LINE)
 }
 
 /// What elements are multiples of; NaN where one is not finite.
@@ -63,7 +63,7 @@ pub(super) fn store(x: &[f32], codes: usize, integers: Integers, out: &mut [f32]
 /// [`store`] for so many codes.
 #[inline(always)]
 fn store_pieces<const CODES: usize>(x: &[f32], integers: Integers, out: &mut [f32]) {
-    let (size, lines) = (4 * LINE * CODES, lines(CODES, integers));
+    let (size, lines) = (4 * LINE * CODES, lines(CODES, integers.excess > 0));
     let (out, units) = out.split_at_mut(x.len() / size * lines * LINE);
     units.fill(0.0);
     for (unit, x) in units.iter_mut().zip(x.chunks(integers.group)) {

@@ -49,11 +49,8 @@ fn order(w: DType, x: DType) -> Order {
 
 #[target_feature(enable = "neon,dotprod")]
 fn matvec(w: Weights<'_>, vector: Vector<'_>, room: &mut [f32], out: &mut [f32]) {
-    let Elements::Integers(_) = vector.elements else {
+    let (Elements::Integers(_), Some(format)) = (vector.elements, integer(w.dtype)) else {
         return neon_rows::matvec(w, vector, room, out);
-    };
-    let Some(format) = integer(w.dtype) else {
-        return;
     };
     let less = if format.bits() == 8 { 128.0 } else { 0.0 };
     let groups = groups(format, w, vector.sums, out.len(), room, less);
