@@ -1,4 +1,4 @@
-//! What `kiln-array` offers is recorded, and every function of it is in an example.
+//! What `kiln-plan` and `kiln-array` offer is recorded, and every function of it is in an example.
 //!
 //! `KILN_RECORD=1 cargo test -p kiln-tests --test api` writes the record anew.
 
@@ -10,6 +10,8 @@
 )]
 
 use std::path::{Path, PathBuf};
+
+const CRATES: [&str; 2] = ["plan", "array"];
 
 /// The lines of a crate's sources without their tests, by file.
 fn sources(krate: &str) -> Vec<(String, Vec<String>)> {
@@ -50,6 +52,12 @@ fn items(lines: &[String]) -> Vec<String> {
             }
             continue;
         }
+        // The rows of a table that a macro makes functions of.
+        if !line.starts_with(' ') && shown.ends_with("! {") && !shown.starts_with("macro_rules") {
+            open = true;
+            items.push(shown.trim_end_matches(" {").to_string());
+            continue;
+        }
         let public = shown.starts_with("pub ") && !shown.starts_with("pub mod");
         let implements = line.starts_with("impl") && shown.contains(" for ");
         if !public && !implements {
@@ -84,12 +92,15 @@ fn items(lines: &[String]) -> Vec<String> {
 
 fn record() -> String {
     let mut text = String::from(
-        "# What kiln-array offers. Written by `KILN_RECORD=1 cargo test -p kiln-tests --test api`.\n",
+        "# What kiln-plan and kiln-array offer. Written by\n\
+         # `KILN_RECORD=1 cargo test -p kiln-tests --test api`.\n",
     );
-    for (file, lines) in sources("array") {
-        let items = items(&lines);
-        if !items.is_empty() {
-            text += &format!("\n{file}\n{}\n", items.join("\n"));
+    for krate in CRATES {
+        for (file, lines) in sources(krate) {
+            let items = items(&lines);
+            if !items.is_empty() {
+                text += &format!("\n{krate}/{file}\n{}\n", items.join("\n"));
+            }
         }
     }
     text
@@ -120,8 +131,8 @@ fn the_public_interface_is_the_recorded_one() {
 #[test]
 fn every_public_function_is_called_in_an_example() {
     let (mut examples, mut functions) = (String::new(), Vec::new());
-    for (file, lines) in sources("array") {
-        let mut inside = false;
+    for (file, lines) in CRATES.into_iter().flat_map(sources) {
+        let (mut inside, mut table) = (false, false);
         for line in &lines {
             let line = line.trim();
             let doc = line.strip_prefix("///").or(line.strip_prefix("//!"));
@@ -134,8 +145,11 @@ fn every_public_function_is_called_in_an_example() {
                 .strip_prefix("pub ")
                 .map(|item| item.trim_start_matches("const "));
             let name = item.and_then(|item| item.strip_prefix("fn "));
-            let end = |name: &str| name.find(['(', '<']);
-            functions.extend(name.and_then(|n| Some((file.clone(), n[..end(n)?].to_string()))));
+            let end = |name: &str| name.find(['(', '<', ' ']);
+            let name = name.or(Some(line).filter(|_| table && !line.starts_with("///")));
+            let named = name.filter(|name| !name.starts_with('$'));
+            functions.extend(named.and_then(|n| Some((file.clone(), n[..end(n)?].to_string()))));
+            table = line == "reals! {" || (table && line != "}");
         }
     }
     assert!(functions.len() > 150, "{} functions found", functions.len());

@@ -2,8 +2,7 @@
 
 use crate::node::{Node, State, Work};
 use crate::{
-    Bytes, Constant, DType, Device, Element, Error, Expr, Instr, Kind, Layout, Op, Part, Result,
-    Shape, Spec, eval,
+    Bytes, DType, Device, Element, Error, Expr, Layout, Op, Part, Result, Shape, Spec, eval,
 };
 use std::fmt;
 use std::ops::Range;
@@ -61,7 +60,7 @@ impl Array {
         let shape = Shape::new(shape)
             .ok_or_else(|| invalid(format!("a shape of at most four axes, given {shape:?}")))?;
         let spec = Spec { dtype, shape };
-        check_parts(&spec, &parts).map_err(invalid)?;
+        Part::check(&parts, &spec).map_err(invalid)?;
         let buffer = device.backend().load(&spec, parts)?;
         let node = Node::new(spec, device.clone(), site, State::Ready(buffer));
         Ok(Array {
@@ -127,7 +126,8 @@ impl Array {
             _ => inputs.len(),
         };
         for input in &mut inputs[first_stretched..] {
-            input.layout = input.layout.broadcast(spec.shape);
+            // What was inferred from them is what they stretch to.
+            input.layout = input.layout.broadcast(spec.shape).unwrap_or(input.layout);
         }
         let work = Arc::new(Work { op, inputs });
         let node = Node::new(spec, device, site, State::Pending(work));
@@ -205,16 +205,16 @@ impl Array {
     #[track_caller]
     pub fn slice(&self, axis: i32, range: Range<usize>) -> Result<Array> {
         let axis = self.axis("slice", axis)?;
-        if range.start > range.end || range.end > self.shape()[axis] {
-            return self.invalid(
-                "slice",
-                format!("a range inside axis {axis}, not {range:?},"),
-            );
-        }
         if self.dtype().is_quantised() && axis != 0 {
             return self.invalid("slice", "rows of quantised weights cut nowhere");
         }
-        Ok(self.view(self.layout.slice(axis, range.start, range.end)))
+        match self.layout.slice(axis, range.clone()) {
+            Some(layout) => Ok(self.view(layout)),
+            None => self.invalid(
+                "slice",
+                format!("a range inside axis {axis}, not {range:?},"),
+            ),
+        }
     }
 
     /// The first `at` elements of `axis`, and the rest, as views.
@@ -231,10 +231,10 @@ impl Array {
     #[track_caller]
     pub fn transpose(&self, a: i32, b: i32) -> Result<Array> {
         let (a, b) = (self.axis("transpose", a)?, self.axis("transpose", b)?);
-        if self.dtype().is_quantised() && a != b {
-            return self.invalid("transpose", "weights that are not quantised");
+        match self.layout.transpose(a, b) {
+            Some(layout) if a == b || !self.dtype().is_quantised() => Ok(self.view(layout)),
+            _ => self.invalid("transpose", "weights that are not quantised"),
         }
-        Ok(self.view(self.layout.transpose(a, b)))
     }
 
     /// The same elements in the same order under another shape: a view where strides allow it, a
@@ -257,12 +257,10 @@ impl Array {
     /// Axes of length 1 repeated until the shape is `shape`, as a view.
     #[track_caller]
     pub fn broadcast(&self, shape: &[usize]) -> Result<Array> {
-        let fits = Shape::new(shape).filter(|s| self.shape().broadcast(s) == Some(*s));
-        match fits {
-            Some(shape) if !self.dtype().is_quantised() => {
-                Ok(self.view(self.layout.broadcast(shape)))
-            }
-            _ => self.invalid("broadcast", format!("a shape that stretches to {shape:?}")),
+        let stretched = Shape::new(shape).and_then(|shape| self.layout.broadcast(shape));
+        match stretched.filter(|_| !self.dtype().is_quantised()) {
+            Some(layout) => Ok(self.view(layout)),
+            None => self.invalid("broadcast", format!("a shape that stretches to {shape:?}")),
         }
     }
 
@@ -314,18 +312,6 @@ impl Array {
         }
     }
 
-    /// A constant of `dtype` for the program of a map.
-    pub(crate) fn constant(dtype: DType, value: f64) -> Constant {
-        let bits = match dtype.kind() {
-            _ if dtype == DType::U8 => u32::from(value as i64 as u8),
-            Kind::Float => dtype.round(value as f32).to_bits(),
-            Kind::U32 => value as i64 as u32,
-            Kind::I32 => value as i64 as i32 as u32,
-            Kind::Bool => (value != 0.0) as u32,
-        };
-        Constant { dtype, bits }
-    }
-
     /// Every element converted to `dtype`; the array itself if it has it already.
     #[track_caller]
     pub fn cast(&self, dtype: DType) -> Result<Array> {
@@ -334,7 +320,7 @@ impl Array {
         }
         match self.dtype() == dtype {
             true => Ok(self.clone()),
-            false => Array::make(Op::Map(Expr::cast(dtype)), vec![self.clone()]),
+            false => self.map(Expr::cast(dtype)),
         }
     }
 
@@ -347,45 +333,11 @@ impl Array {
         Array::make(Op::Take, vec![self.clone(), ids])?.cast(dtype)
     }
 
-    /// A map of this array by instructions over `Input(0)` that end in the last cast.
+    /// A map of this array alone.
     #[track_caller]
-    pub(crate) fn map(&self, code: &[Instr], constants: &[Constant]) -> Result<Array> {
-        Array::make(Op::Map(Expr::new(1, code, constants)), vec![self.clone()])
+    pub(crate) fn map(&self, expr: Expr) -> Result<Array> {
+        Array::make(Op::Map(expr), vec![self.clone()])
     }
-}
-
-fn check_parts(spec: &Spec, parts: &[Part]) -> std::result::Result<(), String> {
-    let rows = spec.shape.first().copied().unwrap_or(1);
-    let given: usize = parts.iter().map(|part| part.rows).sum();
-    if given != rows {
-        return Err(format!("{rows} rows, not {given}"));
-    }
-    let row = spec.shape.get(1..).map_or(1, |axes| axes.iter().product());
-    for part in parts {
-        let planes = match spec.dtype {
-            DType::Quantised(format) => {
-                if spec.shape.len() != 2 || row % format.group() != 0 {
-                    return Err("two axes and rows of whole groups".into());
-                }
-                let biases = if format.has_biases() {
-                    format.scale_row(row)
-                } else {
-                    0
-                };
-                [format.code_row(row), format.scale_row(row), biases]
-            }
-            plain => [plain.row_bytes(row), 0, 0],
-        };
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |b| b.len());
-        let given = [part.data.len(), length(&part.scales), length(&part.biases)];
-        let wanted = planes.map(|plane| plane * part.rows);
-        if given != wanted {
-            return Err(format!(
-                "{wanted:?} bytes of data, scales and biases, not {given:?}"
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl fmt::Debug for Array {

@@ -1,7 +1,7 @@
 //! Comparisons, logic, and what numbers are not finite.
 
 use crate::elementwise::Other;
-use crate::{Array, DType, Instr, Result, Scalar};
+use crate::{Array, DType, Expr, Result, Scalar};
 
 /// # Comparisons and logic
 ///
@@ -76,23 +76,25 @@ impl Array {
     /// Whether both are not 0, as bool.
     #[track_caller]
     pub fn logical_and(&self, other: &Array) -> Result<Array> {
-        self.plain("map")?
-            .cast(DType::Bool)?
-            .binary(Scalar::And, &other.plain("map")?.cast(DType::Bool)?)
+        self.truth()?.binary(Scalar::And, &other.truth()?)
     }
 
     /// Whether one of them is not 0, as bool.
     #[track_caller]
     pub fn logical_or(&self, other: &Array) -> Result<Array> {
-        self.plain("map")?
-            .cast(DType::Bool)?
-            .binary(Scalar::Or, &other.plain("map")?.cast(DType::Bool)?)
+        self.truth()?.binary(Scalar::Or, &other.truth()?)
     }
 
     /// Whether elements are 0, as bool.
     #[track_caller]
     pub fn logical_not(&self) -> Result<Array> {
-        self.plain("map")?.cast(DType::Bool)?.unary(Scalar::Not)
+        self.truth()?.unary(Scalar::Not)
+    }
+
+    /// Whether elements are not 0, as bool.
+    #[track_caller]
+    pub(crate) fn truth(&self) -> Result<Array> {
+        self.plain("map")?.cast(DType::Bool)
     }
 
     /// Whether elements are NaN, as bool; by their bits, so that no backend's arithmetic matters.
@@ -123,7 +125,6 @@ impl Array {
     /// The bits of f32 elements, as u32.
     #[track_caller]
     pub(crate) fn bits(&self) -> Result<Array> {
-        let code = [Instr::Input(0), Instr::Apply(Scalar::Bits, [0; 3])];
-        self.program(&code, &[], DType::U32)
+        self.map(Expr::unary(Scalar::Bits, DType::U32))
     }
 }

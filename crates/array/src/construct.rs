@@ -1,6 +1,6 @@
 //! Arrays from what the host has, and back.
 
-use crate::{Array, Bytes, DType, Device, Element, Error, Part, Result, Shape};
+use crate::{Array, Bytes, Constant, DType, Device, Element, Error, Part, Result, Shape};
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -16,14 +16,20 @@ pub trait Nested {
     fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool;
 }
 
-impl<T: Element> Nested for T {
-    const DTYPE: DType = <T as Element>::DTYPE;
-    fn lengths(&self, _: &mut Vec<usize>) {}
-    fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
-        bytes.extend_from_slice(bytemuck::bytes_of(self));
-        lengths.is_empty()
-    }
+macro_rules! numbers {
+    ($($number:ty: $dtype:ident,)+) => { $(
+        impl Nested for $number {
+            const DTYPE: DType = DType::$dtype;
+            fn lengths(&self, _: &mut Vec<usize>) {}
+            fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
+                bytes.extend_from_slice(bytemuck::bytes_of(self));
+                lengths.is_empty()
+            }
+        }
+    )+ };
 }
+
+numbers!(f32: F32, f16: F16, bf16: BF16, u8: U8, u32: U32, i32: I32,);
 
 impl Nested for bool {
     const DTYPE: DType = DType::Bool;
@@ -52,34 +58,24 @@ impl<T: Nested> Nested for [T] {
     }
 }
 
-impl<T: Nested, const N: usize> Nested for [T; N] {
-    const DTYPE: DType = T::DTYPE;
-    fn lengths(&self, lengths: &mut Vec<usize>) {
-        self.as_slice().lengths(lengths);
-    }
-    fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
-        self.as_slice().bytes(lengths, bytes)
-    }
+macro_rules! lists {
+    ($(($($generics:tt)+) $list:ty;)+) => { $(
+        impl<$($generics)+> Nested for $list {
+            const DTYPE: DType = T::DTYPE;
+            fn lengths(&self, lengths: &mut Vec<usize>) {
+                self[..].lengths(lengths);
+            }
+            fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
+                self[..].bytes(lengths, bytes)
+            }
+        }
+    )+ };
 }
 
-impl<T: Nested> Nested for Vec<T> {
-    const DTYPE: DType = T::DTYPE;
-    fn lengths(&self, lengths: &mut Vec<usize>) {
-        self.as_slice().lengths(lengths);
-    }
-    fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
-        self.as_slice().bytes(lengths, bytes)
-    }
-}
-
-impl<T: Nested> Nested for &[T] {
-    const DTYPE: DType = T::DTYPE;
-    fn lengths(&self, lengths: &mut Vec<usize>) {
-        (**self).lengths(lengths);
-    }
-    fn bytes(&self, lengths: &[usize], bytes: &mut Vec<u8>) -> bool {
-        (**self).bytes(lengths, bytes)
-    }
+lists! {
+    (T: Nested, const N: usize) [T; N];
+    (T: Nested) Vec<T>;
+    (T: Nested) &[T];
 }
 
 /// A vector whose memory an array uses.
@@ -190,7 +186,7 @@ impl Array {
     ) -> Result<Array> {
         let mut bytes: Vec<u8> = room(values.len().saturating_mul(dtype.bytes()))?;
         for value in values {
-            let bits = Array::constant(dtype, value).bits;
+            let bits = Constant::new(dtype, value).bits;
             let single = f32::from_bits(bits);
             match dtype {
                 DType::F16 => bytes.extend(f16::from_f32(single).to_le_bytes()),

@@ -1,47 +1,55 @@
 //! Every composite operation from simpler ones: its definition, its test oracle, and what runs
 //! where a backend has no kernel for it.
 
-use crate::{Array, DType, Op, Pairing, Result, Scalar, concat};
+use crate::{Array, DType, Op, Pairing, Result, Scalar, concat, custom};
 
-impl Op {
-    /// The same result from simpler operations, or `None` for a primitive (`Map`, `Copy`, `Take`,
-    /// `Write`, `Reduce`, `ArgMax`, `Matmul`). Rounds where the operation rounds.
-    pub fn decompose(&self, inputs: &[Array]) -> Result<Option<Array>> {
-        Ok(Some(match (self, inputs) {
-            (Op::Softmax, [x]) => softmax(&x.cast(DType::F32)?)?.cast(x.dtype())?,
-            (Op::RmsNorm { eps }, [x, weight]) => {
-                let wide = x.cast(DType::F32)?;
-                let mean = (&wide * &wide)?.mean(-1)?;
-                let scale = (mean + eps.get())?.rsqrt()?;
-                weighted((wide * scale)?, x, &[weight])?
-            }
-            (Op::LayerNorm { eps }, [x, weight, bias]) => {
-                let wide = x.cast(DType::F32)?;
-                let centred = (&wide - wide.mean(-1)?)?;
-                let variance = (&centred * &centred)?.mean(-1)?;
-                let scale = (variance + eps.get())?.rsqrt()?;
-                weighted((centred * scale)?, x, &[weight, bias])?
-            }
-            (
-                Op::Rope {
-                    pairing,
-                    heads,
-                    scale,
-                },
-                [x, positions, frequencies],
-            ) => rope(
-                *pairing,
-                *heads as usize,
-                scale.get(),
-                [x, positions, frequencies],
-            )?,
-            (Op::Attention { scale, window }, [q, keys, values, positions]) => {
-                attention(scale.get(), *window, [q, keys, values, positions])?
-            }
-            (Op::Custom(custom), _) => custom.0.decompose(inputs)?,
-            _ => return Ok(None),
-        }))
-    }
+/// The same result from simpler operations, or `None` for a primitive (`Map`, `Copy`, `Take`,
+/// `Write`, `Reduce`, `ArgMax`, `Matmul`). Rounds where the operation rounds.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kiln_array::{Array, Op, decompose};
+/// let device = kiln_cpu::device(Default::default())?;
+/// let x = Array::new([1.0, 1.0], &device)?;
+/// let simpler = decompose(&Op::Softmax, &[x])?.ok_or("softmax is no primitive")?;
+/// assert_eq!(simpler.to_vec::<f32>()?, [0.5, 0.5]);
+/// # Ok(()) }
+/// ```
+pub fn decompose(op: &Op, inputs: &[Array]) -> Result<Option<Array>> {
+    Ok(Some(match (op, inputs) {
+        (Op::Softmax, [x]) => softmax(&x.cast(DType::F32)?)?.cast(x.dtype())?,
+        (Op::RmsNorm { eps }, [x, weight]) => {
+            let wide = x.cast(DType::F32)?;
+            let mean = (&wide * &wide)?.mean(-1)?;
+            let scale = (mean + eps.get())?.rsqrt()?;
+            weighted((wide * scale)?, x, &[weight])?
+        }
+        (Op::LayerNorm { eps }, [x, weight, bias]) => {
+            let wide = x.cast(DType::F32)?;
+            let centred = (&wide - wide.mean(-1)?)?;
+            let variance = (&centred * &centred)?.mean(-1)?;
+            let scale = (variance + eps.get())?.rsqrt()?;
+            weighted((centred * scale)?, x, &[weight, bias])?
+        }
+        (
+            Op::Rope {
+                pairing,
+                heads,
+                scale,
+            },
+            [x, positions, frequencies],
+        ) => rope(
+            *pairing,
+            *heads as usize,
+            scale.get(),
+            [x, positions, frequencies],
+        )?,
+        (Op::Attention { scale, window }, [q, keys, values, positions]) => {
+            attention(scale.get(), *window, [q, keys, values, positions])?
+        }
+        (Op::Custom(custom), _) => return custom::decompose(custom, inputs).transpose(),
+        _ => return Ok(None),
+    }))
 }
 
 fn softmax(wide: &Array) -> Result<Array> {

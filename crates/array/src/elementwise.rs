@@ -1,6 +1,6 @@
 //! The elementwise functions that are more than an operator.
 
-use crate::{Array, Constant, DType, Expr, Instr, Kind, Op, Result, Scalar};
+use crate::{Array, DType, Expr, Kind, Op, Result, Scalar};
 
 /// The other side of an operation: an array, or a number, which takes the array's dtype (with a
 /// fraction and an array of integers, both become f32).
@@ -18,29 +18,17 @@ impl<'a> From<&'a Array> for Other<'a> {
     }
 }
 
-impl From<f64> for Other<'_> {
-    fn from(number: f64) -> Self {
-        Other::Number(number)
-    }
+macro_rules! numbers {
+    ($($number:ty)+) => { $(
+        impl From<$number> for Other<'_> {
+            fn from(number: $number) -> Self {
+                Other::Number(number.into())
+            }
+        }
+    )+ };
 }
 
-impl From<f32> for Other<'_> {
-    fn from(number: f32) -> Self {
-        Other::Number(number.into())
-    }
-}
-
-impl From<i32> for Other<'_> {
-    fn from(number: i32) -> Self {
-        Other::Number(number.into())
-    }
-}
-
-impl From<u32> for Other<'_> {
-    fn from(number: u32) -> Self {
-        Other::Number(number.into())
-    }
-}
+numbers!(f64 f32 i32 u32);
 
 impl Other<'_> {
     /// The array, or one of the number alone in the dtype that it takes beside `first`.
@@ -146,15 +134,6 @@ impl Array {
         self.floats("map")?.unary(f)
     }
 
-    /// A map whose code ends with a value of `dtype`, by registers.
-    #[track_caller]
-    pub(crate) fn program(&self, code: &[Instr], constants: &[f64], dtype: DType) -> Result<Array> {
-        let constant = |&number: &f64| Array::constant(self.dtype(), number);
-        let constants: Vec<Constant> = constants.iter().map(constant).collect();
-        let last = code.len() as u8 - 1;
-        self.map(&[code, &[Instr::Cast(dtype, last)]].concat(), &constants)
-    }
-
     /// `|x|`.
     #[track_caller]
     pub fn abs(&self) -> Result<Array> {
@@ -168,15 +147,7 @@ impl Array {
     #[track_caller]
     pub fn negative(&self) -> Result<Array> {
         match self.dtype().kind() {
-            Kind::U32 => self.program(
-                &[
-                    Instr::Input(0),
-                    Instr::Const(0),
-                    Instr::Apply(Scalar::Sub, [1, 0, 0]),
-                ],
-                &[0.0],
-                self.dtype(),
-            ),
+            Kind::U32 => self.number(Scalar::Sub, 0.0, true),
             _ => self.unary(Scalar::Neg),
         }
     }
@@ -185,21 +156,10 @@ impl Array {
     #[track_caller]
     pub fn sign(&self) -> Result<Array> {
         match self.dtype().kind() {
-            Kind::Bool => return Ok(self.clone()),
-            Kind::U32 => return self.minimum(1),
-            _ => {}
+            Kind::Bool => Ok(self.clone()),
+            Kind::U32 => self.minimum(1),
+            _ => self.greater(0)?.cast(self.dtype())? - self.less(0)?.cast(self.dtype())?,
         }
-        let dtype = self.dtype();
-        let code = [
-            Instr::Input(0),
-            Instr::Const(0),
-            Instr::Apply(Scalar::Less, [1, 0, 0]),
-            Instr::Apply(Scalar::Less, [0, 1, 0]),
-            Instr::Cast(dtype, 2),
-            Instr::Cast(dtype, 3),
-            Instr::Apply(Scalar::Sub, [4, 5, 0]),
-        ];
-        self.program(&code, &[0.0], dtype)
     }
 
     /// `x²`, in the dtype.
@@ -214,72 +174,6 @@ impl Array {
         1.0 / self
     }
 
-    /// `eˣ`.
-    #[track_caller]
-    pub fn exp(&self) -> Result<Array> {
-        self.real(Scalar::Exp)
-    }
-
-    /// Natural logarithm.
-    #[track_caller]
-    pub fn log(&self) -> Result<Array> {
-        self.real(Scalar::Log)
-    }
-
-    /// `√x`.
-    #[track_caller]
-    pub fn sqrt(&self) -> Result<Array> {
-        self.real(Scalar::Sqrt)
-    }
-
-    /// `1 / √x`.
-    #[track_caller]
-    pub fn rsqrt(&self) -> Result<Array> {
-        self.real(Scalar::Rsqrt)
-    }
-
-    /// Sine of radians, exact to 2e-7 up to 2²⁴.
-    #[track_caller]
-    pub fn sin(&self) -> Result<Array> {
-        self.real(Scalar::Sin)
-    }
-
-    /// Cosine of radians, exact to 2e-7 up to 2²⁴.
-    #[track_caller]
-    pub fn cos(&self) -> Result<Array> {
-        self.real(Scalar::Cos)
-    }
-
-    /// Hyperbolic tangent.
-    #[track_caller]
-    pub fn tanh(&self) -> Result<Array> {
-        self.real(Scalar::Tanh)
-    }
-
-    /// `1 / (1 + e⁻ˣ)`.
-    #[track_caller]
-    pub fn sigmoid(&self) -> Result<Array> {
-        self.real(Scalar::Sigmoid)
-    }
-
-    /// `x · sigmoid(x)`.
-    #[track_caller]
-    pub fn silu(&self) -> Result<Array> {
-        self.real(Scalar::Silu)
-    }
-
-    /// Error function, exact to 5e-7.
-    #[track_caller]
-    pub fn erf(&self) -> Result<Array> {
-        self.real(Scalar::Erf)
-    }
-
-    /// The number whose error function this is, within 4 last places of f32.
-    #[track_caller]
-    pub fn erfinv(&self) -> Result<Array> {
-        self.real(Scalar::ErfInv)
-    }
-
     /// Largest integer not above each element, in the dtype.
     #[track_caller]
     pub fn floor(&self) -> Result<Array> {
@@ -292,16 +186,10 @@ impl Array {
     /// Smallest integer not below each element, in the dtype.
     #[track_caller]
     pub fn ceil(&self) -> Result<Array> {
-        if !self.dtype().is_float() {
-            return self.plain("map").cloned();
+        match self.dtype().is_float() {
+            true => self.negative()?.floor()?.negative(),
+            false => self.plain("map").cloned(),
         }
-        let code = [
-            Instr::Input(0),
-            Instr::Apply(Scalar::Neg, [0; 3]),
-            Instr::Apply(Scalar::Floor, [1, 0, 0]),
-            Instr::Apply(Scalar::Neg, [2, 0, 0]),
-        ];
-        self.program(&code, &[], self.dtype())
     }
 
     /// Nearest integer in the dtype, ties to even.
@@ -356,17 +244,46 @@ impl Array {
         let Some(dtype) = joint.filter(|joint| !joint.is_float()) else {
             return (self / other)?.floor();
         };
-        let code = [
-            Instr::Input(0),
-            Instr::Cast(dtype, 0),
-            Instr::Input(1),
-            Instr::Cast(dtype, 2),
-            Instr::Apply(Scalar::Div, [1, 3, 0]),
-            Instr::Cast(dtype, 4),
-        ];
-        let operands = vec![self.clone(), other.clone()];
-        let quotient = Array::make(Op::Map(Expr::new(2, &code, &[])), operands)?;
+        let quotient = Expr::binary(Scalar::Div, [self.dtype(), other.dtype()], dtype);
+        let quotient = Array::make(Op::Map(quotient), vec![self.clone(), other.clone()])?;
         let turned = turned(&self.binary(Scalar::Rem, &other)?, &other)?;
         quotient - turned.cast(dtype)?
     }
+}
+
+macro_rules! reals {
+    ($($(#[$doc:meta])+ $name:ident $f:ident;)+) => {
+        impl Array { $(
+            $(#[$doc])+
+            #[track_caller]
+            pub fn $name(&self) -> Result<Array> {
+                self.real(Scalar::$f)
+            }
+        )+ }
+    };
+}
+
+reals! {
+    /// `eˣ`.
+    exp Exp;
+    /// Natural logarithm.
+    log Log;
+    /// `√x`.
+    sqrt Sqrt;
+    /// `1 / √x`.
+    rsqrt Rsqrt;
+    /// Sine of radians, exact to 2e-7 up to 2²⁴.
+    sin Sin;
+    /// Cosine of radians, exact to 2e-7 up to 2²⁴.
+    cos Cos;
+    /// Hyperbolic tangent.
+    tanh Tanh;
+    /// `1 / (1 + e⁻ˣ)`.
+    sigmoid Sigmoid;
+    /// `x · sigmoid(x)`.
+    silu Silu;
+    /// Error function, exact to 5e-7.
+    erf Erf;
+    /// The number whose error function this is, within 4 last places of f32.
+    erfinv ErfInv;
 }

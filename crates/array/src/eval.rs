@@ -2,6 +2,7 @@
 
 use crate::trace::Trace;
 use crate::{Array, Device, Error, Result};
+use kiln_plan::Traced;
 
 /// Computes arrays of one device, and everything pending that they need, in one run.
 ///
@@ -24,12 +25,11 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
         return Ok(());
     }
     let compiled = device.program(&trace)?;
-    let schedule = &compiled.schedule;
     let mut externals = std::mem::take(&mut trace.buffers);
-    for spec in &schedule.fresh {
+    for spec in compiled.fresh() {
         let buffer = device.backend().alloc(spec.bytes()).map_err(|error| {
             match compiled.maker(externals.len()) {
-                Some(step) => compiled.located(error.in_step(step), &trace.nodes),
+                Some(step) => compiled.located(error.in_step(step), |node| trace.origin(node)),
                 None => error,
             }
         })?;
@@ -38,16 +38,18 @@ pub fn eval(roots: &[&Array]) -> Result<()> {
     let nodes = std::mem::take(&mut trace.nodes);
     // Before the run, while the graph is still in the processor's caches: who looks at a result
     // needs the device's turn, and none is to be had from a device that failed.
-    trace.settle(&schedule.results, &externals);
+    trace.settle(compiled.results(), &externals);
     let running = Running(&device);
-    let outcome = compiled.program.run(&externals);
+    let outcome = compiled.run(&externals);
     std::mem::forget(running);
-    outcome.map_err(|error| device.fail(compiled.located(error, &nodes)))?;
+    let origin = |node: u32| nodes.get(node as usize).map(|node| node.origin);
+    outcome.map_err(|error| device.fail(compiled.located(error, origin)))?;
+    let plan = compiled.plan();
     device.count(|stats| {
         stats.evaluations += 1;
         stats.nodes += nodes.len() as u64;
-        stats.steps += schedule.nodes.len() as u64;
-        stats.copies += schedule.copies as u64;
+        stats.steps += plan.steps.len() as u64;
+        stats.copies += plan.copies() as u64;
     });
     Ok(())
 }

@@ -1,22 +1,13 @@
 //! The operations as methods and operators.
 
-use crate::{
-    Array, Bits, Custom, CustomOp, DType, Device, Error, Expr, Instr, Kind, Op, Pairing, Result,
-    Scalar,
-};
+use crate::{Array, Bits, DType, Device, Error, Expr, Op, Pairing, Result, Scalar};
 use std::panic::Location;
-use std::sync::Arc;
 
 impl Array {
     /// `f` of every element, in this array's dtype.
     #[track_caller]
     pub fn unary(&self, f: Scalar) -> Result<Array> {
-        let code = [
-            Instr::Input(0),
-            Instr::Apply(f, [0; 3]),
-            Instr::Cast(self.dtype(), 1),
-        ];
-        self.map(&code, &[])
+        self.map(Expr::unary(f, self.dtype()))
     }
 
     /// `f` of elements of two arrays in their joint dtype, shapes broadcast. The result has that
@@ -24,11 +15,13 @@ impl Array {
     #[track_caller]
     pub fn binary(&self, f: Scalar, other: &Array) -> Result<Array> {
         let inputs = vec![self.clone(), other.clone()];
-        let joint = joint(self, other, &inputs)?;
-        Array::make(
-            Op::Map(binary(f, [self.dtype(), other.dtype()], joint)),
-            inputs,
-        )
+        // Integers divide as floats do, as in MLX.
+        let joint = match joint(self, other, &inputs)? {
+            integer if f == Scalar::Div && !integer.is_float() => DType::F32,
+            joint => joint,
+        };
+        let expr = Expr::binary(f, [self.dtype(), other.dtype()], joint);
+        Array::make(Op::Map(expr), inputs)
     }
 
     /// `f` of every element and a number, which is first rounded to the array's dtype. With a
@@ -45,37 +38,15 @@ impl Array {
             self.plain("map")?;
             return self.cast(DType::F32)?.number(f, number, first);
         }
-        let dtype = self.dtype();
-        let order = if first { [1, 0, 0] } else { [0, 1, 0] };
-        let result = if f.result(dtype.kind()) == Some(Kind::Bool) {
-            DType::Bool
-        } else {
-            dtype
-        };
-        let code = [
-            Instr::Input(0),
-            Instr::Const(0),
-            Instr::Apply(f, order),
-            Instr::Cast(result, 2),
-        ];
-        self.map(&code, &[Array::constant(dtype, number)])
+        self.map(Expr::number(f, self.dtype(), number, first))
     }
 
     /// Where this bool array holds, `yes`, else `no`; all three broadcast.
     #[track_caller]
     pub fn select(&self, yes: &Array, no: &Array) -> Result<Array> {
-        let joint = joint(yes, no, &[self.clone(), yes.clone(), no.clone()])?;
-        let code = [
-            Instr::Input(0),
-            Instr::Input(1),
-            Instr::Cast(joint, 1),
-            Instr::Input(2),
-            Instr::Cast(joint, 3),
-            Instr::Apply(Scalar::Select, [0, 2, 4]),
-            Instr::Cast(joint, 5),
-        ];
         let inputs = vec![self.clone(), yes.clone(), no.clone()];
-        Array::make(Op::Map(Expr::new(3, &code, &[])), inputs)
+        let joint = joint(yes, no, &inputs)?;
+        Array::make(Op::Map(Expr::select(joint)), inputs)
     }
 
     /// Rows `ids` (u32) of this table: [`Op::Take`].
@@ -158,38 +129,6 @@ impl Array {
             ],
         )
     }
-
-    /// An operation from outside, of `inputs` on one device.
-    ///
-    /// ```
-    /// # fn main() -> kiln_array::Result<()> {
-    /// use kiln_array::{Array, CustomOp, Spec};
-    /// #[derive(Debug)]
-    /// struct Twice;
-    /// impl CustomOp for Twice {
-    ///     fn name(&self) -> &'static str {
-    ///         "twice"
-    ///     }
-    ///     fn parameters(&self) -> Vec<u32> {
-    ///         vec![]
-    ///     }
-    ///     fn infer(&self, inputs: &[Spec]) -> Result<Spec, String> {
-    ///         inputs.first().copied().ok_or("an operand".into())
-    ///     }
-    ///     fn decompose(&self, inputs: &[Array]) -> kiln_array::Result<Array> {
-    ///         &inputs[0] + &inputs[0]
-    ///     }
-    /// }
-    /// let device = kiln_cpu::device(Default::default())?;
-    /// let x = Array::new([1.0, 2.0], &device)?;
-    /// assert_eq!(Array::custom(Twice, &[&x])?.to_vec::<f32>()?, [2.0, 4.0]);
-    /// # Ok(()) }
-    /// ```
-    #[track_caller]
-    pub fn custom(op: impl CustomOp + 'static, inputs: &[&Array]) -> Result<Array> {
-        let inputs = inputs.iter().map(|&input| input.clone()).collect();
-        Array::make(Op::Custom(Custom(Arc::new(op))), inputs)
-    }
 }
 
 /// How positions turn heads: the parameters of [`Array::rope`].
@@ -230,31 +169,6 @@ fn joint(a: &Array, b: &Array, inputs: &[Array]) -> Result<DType> {
         inputs: inputs.iter().map(Array::spec).collect(),
         site,
     })
-}
-
-fn binary(f: Scalar, dtypes: [DType; 2], joint: DType) -> Expr {
-    // Integers divide as floats do, as in MLX.
-    let integers = f == Scalar::Div && !joint.is_float();
-    let joint = if integers { DType::F32 } else { joint };
-    let result = match f.result(joint.kind()) {
-        Some(Kind::Bool) => DType::Bool,
-        _ => joint,
-    };
-    let mut code = [Instr::Input(0); 6];
-    let mut length = 0;
-    let mut push = |instr| {
-        code[length as usize] = instr;
-        length += 1;
-        length - 1
-    };
-    let mut operand = |n: u8, dtype: DType| match push(Instr::Input(n)) {
-        read if dtype.kind() != joint.kind() => push(Instr::Cast(joint, read)),
-        read => read,
-    };
-    let (a, b) = (operand(0, dtypes[0]), operand(1, dtypes[1]));
-    let value = push(Instr::Apply(f, [a, b, 0]));
-    push(Instr::Cast(result, value));
-    Expr::new(2, &code[..length as usize], &[])
 }
 
 // One line for each operator and each way of passing the operands.

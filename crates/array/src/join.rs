@@ -72,8 +72,8 @@ impl Array {
     pub fn take_along_axis(&self, ids: &Array, axis: i32) -> Result<Array> {
         let at = self.axis("take_along_axis", axis)?;
         let length = self.shape()[at];
-        let fits =
-            ids.shape().len() == self.shape().len() && ids.shape().with(at, length) == self.shape();
+        let fits = ids.shape().len() == self.shape().len()
+            && ids.shape().with(at, length) == Some(self.shape());
         if !fits || u32::try_from(self.shape().elements()).is_err() {
             let expected = "ids of the same lengths but for the axis";
             return Err(refused("take_along_axis", expected, &[self, ids]));
@@ -126,9 +126,14 @@ pub fn concat(parts: &[&Array], axis: i32) -> Result<Array> {
         let joint = dtype.join(part.dtype()).filter(|_| fits);
         let expected = "arrays with a joint dtype whose lengths agree but for the axis";
         dtype = joint.ok_or_else(|| refused("concat", expected, parts))?;
-        total += part.shape()[at];
+        total = total.saturating_add(part.shape()[at]);
     }
-    let shape = first.shape().with(at, total);
+    let shape = first
+        .shape()
+        .with(at, total)
+        .filter(|_| u32::try_from(total).is_ok());
+    let shape =
+        shape.ok_or_else(|| refused("concat", "arrays that fit in memory together", parts))?;
     let mut result = Array::zeros(dtype, &shape, first.device())?.copy()?;
     let places = Array::arange(0, total as u32, 1, DType::U32, first.device())?;
     let mut start = 0;

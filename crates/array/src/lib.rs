@@ -2,9 +2,8 @@
 //!
 //! An [`Array`] is a handle on a *node* of a graph. Operations check dtypes and shapes, append a
 //! node, and compute nothing. [`eval`] (or reading a value) walks from the wanted arrays to
-//! everything pending below them, looks the graph's structure up among the programs that the
-//! *device* keeps, and runs the one it finds; on a miss it fuses elementwise nodes, assigns memory
-//! and lets the *backend* compile a new one.
+//! everything pending below them and runs the program that their [`Device`] has for it. How a graph
+//! becomes a program, and what a backend is, is in `kiln-plan`; this crate is what one computes with.
 //!
 //! ```
 //! use kiln_array::Array;
@@ -24,18 +23,16 @@
 //! - *node*: an operation and its operands, or its result once computed. Results are contiguous.
 //! - *view*: an array's [`Layout`] over a node's result; slicing and transposing only make views.
 //! - *op*: what a node computes, [`Op`]. *Map*: an elementwise [`Expr`].
-//! - *plan*: a graph made flat, [`Plan`]: *steps* over *slots*; a step's *operands* are views of
-//!   slots. *Program*: a plan compiled by a backend.
-//! - *device*: a backend with its programs and counters. *Buffer*: a backend's memory.
 //! - *escape*: a node escapes an evaluation if somebody outside holds it; only then is its result
-//!   kept. *Donate*: an updating op takes over its first operand's memory if nobody needs it.
+//!   kept.
 //! - *format*: how quantised rows are stored, [`Format`].
+//!
+//! The words of plans are in `kiln-plan`.
 //!
 //! # Numbers
 //!
 //! Floats are computed in f32, integers in 32 bits, wrapping; every node rounds its result to its
 //! dtype, on every backend, fused or not.
-
 //!
 //! # For those who know `mlx.core`
 //!
@@ -49,65 +46,39 @@
 #![forbid(unsafe_code)]
 
 mod array;
-mod backend;
 mod compare;
 mod construct;
 mod custom;
 mod decompose;
-mod device;
 mod dot;
-mod dtype;
 mod elementwise;
-mod error;
 mod eval;
-mod expr;
-mod few;
-mod format;
 mod functions;
-mod fuse;
-mod graph;
-mod infer;
 mod join;
-mod layout;
-pub mod math;
 mod node;
-mod op;
-mod origin;
-mod plan;
 mod print;
 mod product;
 pub mod random;
-mod record;
 mod reduce;
-mod scalar;
-mod schedule;
-mod shape;
 mod sort;
 mod trace;
 mod views;
-mod work;
 
 pub use array::Array;
-pub use backend::{Backend, Buffer, Bytes, Memory, Part, Program, Storage};
 pub use construct::Nested;
-pub use custom::{Custom, CustomOp, Elements, Fill, Function};
-pub use device::{Device, Observer, Options, Stats};
-pub use dtype::{DType, Element, Kind};
+pub use custom::CustomOp;
+pub use decompose::decompose;
 pub use elementwise::Other;
-pub use error::{Error, Result};
 pub use eval::eval;
-pub use expr::{Constant, Expr, Instr, cast};
-pub use format::{E2M1, Format, Mode, Scales, e4m3, e8m0};
 pub use functions::Rope;
 pub use join::{concat, stack};
-pub use layout::Layout;
-pub use op::{Bits, Op, Pairing, Reduce};
-pub use origin::{Label, Origin, Place, label};
-pub use plan::{Operand, Plan, Slot, Step};
+pub use kiln_plan::{
+    Backend, Bits, Buffer, Bytes, Constant, Custom, DType, Device, E2M1, Element, Elements, Error,
+    Expr, Fill, Format, Function, Instr, Kind, Label, Layout, MAX_RANK, Memory, Mode, Observer, Op,
+    Operand, Options, Origin, Pairing, Part, Place, Plan, Program, Recorder, Reduce, Result, Run,
+    Scalar, Scales, Shape, Slot, Span, Spec, Stats, Step, Storage, Value, Work, cast, e4m3, e8m0,
+    label, math,
+};
 pub use product::Mask;
-pub use record::{Recorder, Run, Span};
 pub use reduce::Axes;
-pub use scalar::{Scalar, Value};
-pub use shape::{MAX_RANK, Shape, Spec};
 pub use views::{Index, Slice, Slices};
-pub use work::Work;

@@ -1,7 +1,7 @@
 //! A node of the graph: a result that is either still to be computed or there.
 
-use crate::graph::Source;
 use crate::{Array, Buffer, Device, Op, Origin, Spec};
+use kiln_plan::Source;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -19,7 +19,7 @@
 //! # Ok(()) }
 //! ```
 
-use crate::{Array, Constant, DType, Device, Expr, Instr, Op, Result, Scalar, Shape};
+use crate::{Array, DType, Device, Expr, Op, Result, Shape};
 
 /// The key of a seed.
 #[track_caller]
@@ -33,8 +33,7 @@ pub fn split(key: &Array, count: usize) -> Result<Array> {
     bits(&[count, 2], key)
 }
 
-/// Random words, u32: Threefry-2x32 with 20 rounds (J. Salmon et al., "Parallel random numbers: as
-/// easy as 1, 2, 3", 2011) over counters laid out as MLX does.
+/// Random words, u32, as MLX draws them: [`Expr::threefry`].
 #[track_caller]
 pub fn bits(shape: &[usize], key: &Array) -> Result<Array> {
     if key.dtype() != DType::U32 || *key.shape() != [2] {
@@ -50,76 +49,7 @@ pub fn bits(shape: &[usize], key: &Array) -> Result<Array> {
     let count = shape.elements() as u32;
     let numbers = Array::arange(0, count, 1, DType::U32, key.device())?;
     let words = vec![numbers, key.slice(0, 0..1)?, key.slice(0, 1..2)?];
-    Array::make(Op::Map(threefry(count)), words)?.reshape(&shape)
-}
-
-/// A program that is written instruction by instruction.
-#[derive(Default)]
-struct Program {
-    code: Vec<Instr>,
-    constants: Vec<Constant>,
-}
-
-impl Program {
-    fn push(&mut self, instr: Instr) -> u8 {
-        self.code.push(instr);
-        (self.code.len() - 1) as u8
-    }
-
-    fn word(&mut self, bits: u32) -> u8 {
-        let dtype = DType::U32;
-        self.constants.push(Constant { dtype, bits });
-        self.push(Instr::Const((self.constants.len() - 1) as u8))
-    }
-
-    fn apply(&mut self, f: Scalar, a: u8, b: u8) -> u8 {
-        self.push(Instr::Apply(f, [a, b, 0]))
-    }
-
-    fn select(&mut self, condition: u8, yes: u8, no: u8) -> u8 {
-        self.push(Instr::Apply(Scalar::Select, [condition, yes, no]))
-    }
-}
-
-/// Word `number` of `count`, from operands `number`, and the two words of the key.
-///
-/// The first half of the words are the first results of counters `(i, half + i)`, the second half
-/// their second results. An odd count has one more in the middle: the first of counter `(half, 0)`.
-fn threefry(count: u32) -> Expr {
-    const TURNS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
-    use Scalar::{Add, Less, Or, ShiftLeft, ShiftRight, Sub, Xor};
-    let mut p = Program::default();
-    let number = p.push(Instr::Input(0));
-    let (k0, k1) = (p.push(Instr::Input(1)), p.push(Instr::Input(2)));
-    let (half, zero) = (p.word(count / 2), p.word(0));
-    let ahead = p.word(count.div_ceil(2));
-    let first = p.apply(Less, number, ahead);
-    let in_pair = p.apply(Less, number, half);
-    let (less, more) = (p.apply(Sub, number, ahead), p.apply(Add, number, ahead));
-    let second_counter = p.select(in_pair, more, zero);
-    let mut a = p.select(first, number, less);
-    let mut b = p.select(first, second_counter, number);
-    let parity = p.word(0x1bd1_1bda);
-    let k2 = p.apply(Xor, k0, k1);
-    let keys = [k0, k1, p.apply(Xor, k2, parity)];
-    a = p.apply(Add, a, k0);
-    b = p.apply(Add, b, k1);
-    let turns = TURNS.map(|four| four.map(|by| (p.word(by), p.word(32 - by))));
-    for group in 0..5u8 {
-        for (left, right) in turns[group as usize % 2] {
-            a = p.apply(Add, a, b);
-            let (high, low) = (p.apply(ShiftLeft, b, left), p.apply(ShiftRight, b, right));
-            let turned = p.apply(Or, high, low);
-            b = p.apply(Xor, turned, a);
-        }
-        a = p.apply(Add, a, keys[(group as usize + 1) % 3]);
-        b = p.apply(Add, b, keys[(group as usize + 2) % 3]);
-        let step = p.word(u32::from(group) + 1);
-        b = p.apply(Add, b, step);
-    }
-    let word = p.select(first, a, b);
-    p.push(Instr::Cast(DType::U32, word));
-    Expr::new(3, &p.code, &p.constants)
+    Array::make(Op::Map(Expr::threefry(count)), words)?.reshape(&shape)
 }
 
 /// Numbers from `low` to `high`: `min(bits / 2³², the dtype's largest number below 1) · (high - low) +

@@ -80,13 +80,8 @@ impl Array {
     #[track_caller]
     fn reduce(&self, kind: Reduce, axes: &[usize]) -> Result<Array> {
         let along = |array: &Array, axis: usize| {
-            Array::make(
-                Op::Reduce {
-                    kind,
-                    axis: axis as u8,
-                },
-                vec![array.clone()],
-            )
+            let axis = axis as u8;
+            Array::make(Op::Reduce { kind, axis }, vec![array.clone()])
         };
         if let [axis] = *axes {
             return along(self, axis);
@@ -103,9 +98,8 @@ impl Array {
             .collect();
         order.extend(axes.iter().map(|&axis| axis as i32));
         lengths.push(axes.iter().map(|&axis| self.shape()[axis]).product());
-        let result = axes
-            .iter()
-            .fold(self.shape(), |shape, &axis| shape.with(axis, 1));
+        let mut result = self.shape().to_vec();
+        axes.iter().for_each(|&axis| result[axis] = 1);
         if axes.is_empty() {
             // An axis more than all of them might be one too many.
             lengths = vec![self.shape().elements(), 1];
@@ -189,20 +183,16 @@ impl Array {
     }
 
     fn float(&self) -> DType {
-        if self.dtype().is_float() {
-            self.dtype()
-        } else {
-            DType::F32
+        match self.dtype() {
+            float if float.is_float() => float,
+            _ => DType::F32,
         }
     }
 
     /// Whether one element along `axes` is not 0, as bool.
     #[track_caller]
     pub fn any(&self, axes: impl Into<Axes>) -> Result<Array> {
-        self.plain("reduce")?
-            .cast(DType::Bool)?
-            .sum(axes)?
-            .not_equal(0)
+        self.truth()?.sum(axes)?.not_equal(0)
     }
 
     /// Whether no element along `axes` is 0, as bool.
@@ -234,12 +224,10 @@ impl Array {
     pub fn argmax(&self, axis: i32) -> Result<Array> {
         self.axis("argmax", axis)?;
         let rows = self.move_axis(axis, -1)?;
-        let rows = if self.dtype() == DType::Bool {
-            rows.cast(DType::U8)?
-        } else {
-            rows
-        };
-        Array::make(Op::ArgMax, vec![rows])
+        match self.dtype() {
+            DType::Bool => Array::make(Op::ArgMax, vec![rows.cast(DType::U8)?]),
+            _ => Array::make(Op::ArgMax, vec![rows]),
+        }
     }
 
     /// Position of the smallest element along `axis`, which goes, as u32: the lowest of equals, the

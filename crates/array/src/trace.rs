@@ -1,8 +1,8 @@
 //! The walk from the wanted arrays to everything pending below them.
 
-use crate::graph::{Leaf, Source};
 use crate::node::{Node, State, Work};
-use crate::{Array, Buffer, Device, Error, Op, Origin, Place, Result, Spec};
+use crate::{Array, Buffer, Device, Error, Op, Origin, Place, Result, Spec, decompose};
+use kiln_plan::{Edge, Graph, GraphNode, Leaf, Source, Traced};
 use std::sync::Arc;
 
 /// Pending nodes in an order in which they can be computed, and the ready ones they read. It holds
@@ -59,6 +59,18 @@ impl Trace {
         Ok(tracer.finish(roots))
     }
 
+    /// Whether `node` of `known` has the inputs of `work`, provided that all nodes before it have
+    /// those of theirs.
+    fn reads(&self, known: &Graph, node: &GraphNode, work: &Work) -> bool {
+        let edges = node.edges(known);
+        let sources = &self.sources[node.inputs.start as usize..];
+        let mut inputs = work.inputs.iter().zip(sources).zip(edges);
+        edges.len() == work.inputs.len()
+            && inputs.all(|((input, source), edge)| {
+                edge.source == *source && edge.layout == input.layout
+            })
+    }
+
     /// Gives the nodes that escape their buffers, by the slots of `results`, and lets go of the
     /// graph.
     pub(crate) fn settle(self, results: &[(u32, u32)], buffers: &[Buffer]) {
@@ -69,6 +81,51 @@ impl Trace {
         }
         // Readers before what they read: then each drop finds nothing else to drop.
         self.works.into_iter().rev().for_each(drop);
+    }
+}
+
+impl Traced for Trace {
+    fn matches(&self, known: &Graph) -> bool {
+        let mut leaves = known.leaves.iter().zip(&self.leaves);
+        let mut nodes = known.nodes.iter().zip(&self.nodes).zip(&self.works);
+        known.nodes.len() == self.nodes.len()
+            && known.edges.len() == self.sources.len()
+            && known.leaves.len() == self.leaves.len()
+            && nodes.all(|((node, traced), work)| {
+                node.spec == traced.spec
+                    && node.escapes == traced.escapes
+                    && node.op == work.op
+                    && self.reads(known, node, work)
+            })
+            && leaves.all(|(leaf, traced)| *leaf == traced.leaf)
+    }
+
+    fn graph(&self) -> Graph {
+        let mut graph = Graph {
+            nodes: Vec::with_capacity(self.nodes.len()),
+            edges: Vec::with_capacity(self.sources.len()),
+            leaves: self.leaves.iter().map(|leaf| leaf.leaf).collect(),
+        };
+        for (node, work) in self.nodes.iter().zip(&self.works) {
+            let start = graph.edges.len() as u32;
+            let sources = &self.sources[graph.edges.len()..];
+            let edges = work.inputs.iter().zip(sources);
+            graph.edges.extend(edges.map(|(input, &source)| Edge {
+                source,
+                layout: input.layout,
+            }));
+            graph.nodes.push(GraphNode {
+                op: work.op.clone(),
+                inputs: start..graph.edges.len() as u32,
+                spec: node.spec,
+                escapes: node.escapes,
+            });
+        }
+        graph
+    }
+
+    fn origin(&self, node: u32) -> Option<Origin> {
+        self.nodes.get(node as usize).map(|node| node.origin)
     }
 }
 
@@ -179,7 +236,7 @@ impl Tracer<'_> {
 
     fn decomposed(&self, work: &Work, wanted: Spec) -> Result<Array> {
         let (op, device) = (&work.op, self.device.to_string());
-        let Some(simpler) = op.decompose(&work.inputs)? else {
+        let Some(simpler) = decompose(op, &work.inputs)? else {
             let reason = format!("it has no kernel for {}", op.name());
             return Err(Error::Device { device, reason });
         };

@@ -22,10 +22,12 @@ impl Slice {
         }
     }
 
-    fn many(self) -> Slice {
+    fn new(start: i64, end: Option<i64>) -> Slice {
         Slice {
+            start,
+            end,
+            step: 1,
             single: false,
-            ..self
         }
     }
 
@@ -63,50 +65,34 @@ impl Index for usize {
 
 impl<T: Index> From<Range<T>> for Slice {
     fn from(range: Range<T>) -> Slice {
-        Slice {
-            start: range.start.place(),
-            end: Some(range.end.place()),
-            step: 1,
-            single: false,
-        }
+        Slice::new(range.start.place(), Some(range.end.place()))
     }
 }
 
 impl<T: Index> From<RangeTo<T>> for Slice {
     fn from(range: RangeTo<T>) -> Slice {
-        Slice {
-            start: 0,
-            ..Slice::from(range.end)
-        }
-        .many()
+        Slice::new(0, Some(range.end.place()))
     }
 }
 
 impl<T: Index> From<RangeFrom<T>> for Slice {
     fn from(range: RangeFrom<T>) -> Slice {
-        Slice {
-            end: None,
-            ..Slice::from(range.start)
-        }
-        .many()
+        Slice::new(range.start.place(), None)
     }
 }
 
 impl From<RangeFull> for Slice {
     fn from(_: RangeFull) -> Slice {
-        Slice::from(0usize..)
+        Slice::new(0, None)
     }
 }
 
 impl<T: Index> From<T> for Slice {
     /// This element alone: its axis goes.
     fn from(at: T) -> Slice {
-        let at = at.place();
         Slice {
-            start: at,
-            end: Some(at),
-            step: 1,
             single: true,
+            ..Slice::new(at.place(), None)
         }
     }
 }
@@ -193,7 +179,8 @@ impl Array {
                 if self.dtype().is_quantised() {
                     return self.invalid("index", "weights that are not quantised");
                 }
-                view = view.view(view.layout.step(axis, slice.step));
+                let stepped = view.layout.step(axis, slice.step);
+                view = view.view(stepped.unwrap_or(view.layout));
             }
             if !slice.single {
                 kept.push(view.shape()[axis]);

@@ -5,7 +5,7 @@ use crate::plan::{Job, Planner, layer};
 use crate::rules::{Origin, Rule, Target};
 use crate::write::Progress;
 use crate::{Error, Quantise, Result, rows};
-use kiln_array::{Format, Mode};
+use kiln_plan::{Format, Mode};
 use std::ops::ControlFlow;
 
 /// The bits that a layer may get.

@@ -1,7 +1,7 @@
 //! What can stop a conversion.
 
 use crate::quantise::QuantiseError;
-use kiln_array::DType;
+use kiln_plan::DType;
 use std::path::PathBuf;
 
 /// The result of a conversion.

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::plan::{element, layer};
 use crate::stored::Stored;
 use columns::Columns;
-use kiln_array::DType;
 use kiln_formats::{Checkpoint, Error, Type};
+use kiln_plan::DType;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

@@ -2,8 +2,8 @@
 
 use crate::rules::{Origin, Target};
 use crate::{Error, Layout, Recipe, Result, Rule, Verify};
-use kiln_array::{DType, Format, Mode};
 use kiln_formats::BlockType;
+use kiln_plan::{DType, Format, Mode};
 
 /// What a conversion is asked to do. The default changes no value.
 #[derive(Clone, Default, Debug)]

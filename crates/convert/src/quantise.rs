@@ -11,7 +11,7 @@ mod fp;
 mod round;
 
 pub use dequantise::dequantise;
-use kiln_array::{DType, Format, Mode};
+use kiln_plan::{DType, Format, Mode};
 
 /// Quantised rows: three byte strings, each row after row, as a file stores them.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]

@@ -2,7 +2,7 @@
 
 use crate::rules::{Origin, Rule, Target};
 use crate::{Quantise, Result};
-use kiln_array::Mode;
+use kiln_plan::Mode;
 
 /// Names, bits of most layers, bits of those that matter most.
 const RECIPES: [(&str, usize, usize); 4] = [

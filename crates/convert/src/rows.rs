@@ -7,9 +7,9 @@ use crate::quantise::{self, QuantiseError, Quantised};
 use crate::stored::Opened;
 use crate::{Error, Result};
 use half::{bf16, f16};
-use kiln_array::{DType, Format};
 use kiln_formats::gguf::{dequantise, fives};
 use kiln_formats::{BlockType, Type};
+use kiln_plan::{DType, Format};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 

@@ -17,8 +17,8 @@ mod tests;
 
 use crate::options::dtype_named;
 use crate::{Error, Open, Quantise, Result};
-use kiln_array::{DType, Mode};
 use kiln_formats::File;
+use kiln_plan::{DType, Mode};
 use pattern::Pattern;
 use serde::Deserialize;
 use std::fmt;

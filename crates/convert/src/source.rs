@@ -6,8 +6,8 @@ use crate::names::{self, Names};
 use crate::plan::Turn;
 use crate::stored::Stored;
 use crate::{Open, Result, directory, gguf, meta};
-use kiln_array::DType;
 use kiln_formats::{Checkpoint, Error, Source, Tensor, safetensors, sniff, torch};
+use kiln_plan::DType;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

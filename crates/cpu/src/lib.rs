@@ -38,7 +38,7 @@ pub use limits::Limits;
 pub use pages::large_pages;
 pub use widest::{Work, widest};
 
-use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
+use kiln_plan::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -120,9 +120,9 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-impl From<Error> for kiln_array::Error {
-    fn from(error: Error) -> kiln_array::Error {
-        kiln_array::Error::Device {
+impl From<Error> for kiln_plan::Error {
+    fn from(error: Error) -> kiln_plan::Error {
+        kiln_plan::Error::Device {
             device: "cpu".into(),
             reason: error.to_string(),
         }
@@ -237,15 +237,15 @@ impl Cpu {
 }
 
 impl Shared {
-    fn failed(&self, reason: &str) -> kiln_array::Error {
-        kiln_array::Error::Device {
+    fn failed(&self, reason: &str) -> kiln_plan::Error {
+        kiln_plan::Error::Device {
             device: self.to_string(),
             reason: reason.into(),
         }
     }
 
-    fn no_room(&self, bytes: usize) -> kiln_array::Error {
-        kiln_array::Error::Memory {
+    fn no_room(&self, bytes: usize) -> kiln_plan::Error {
+        kiln_plan::Error::Memory {
             device: self.to_string(),
             bytes,
         }
@@ -324,7 +324,7 @@ impl Backend for Cpu {
         Ok(Box::new(program::Compiled::new(self.shared.clone(), plan)?))
     }
 
-    fn memory(&self) -> kiln_array::Memory {
+    fn memory(&self) -> kiln_plan::Memory {
         self.shared.pool.memory()
     }
 

@@ -15,7 +15,7 @@ use crate::kernels::softmax::Softmax;
 use crate::kernels::take::Take;
 use crate::kernels::write::Write;
 use crate::simd::Isa;
-use kiln_array::{Op, Operand, Plan, Slot, Spec, Step};
+use kiln_plan::{Op, Operand, Plan, Slot, Spec, Step};
 
 /// A plan as kernels.
 pub(crate) struct Lowered {

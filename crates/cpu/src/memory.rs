@@ -75,7 +75,7 @@ impl Drop for Raw {
 struct Shelves {
     free: HashMap<usize, Vec<Raw>>,
     kept: usize,
-    memory: kiln_array::Memory,
+    memory: kiln_plan::Memory,
 }
 
 /// Recycles blocks by size class, so that repeated work of equal sizes allocates nothing.
@@ -135,7 +135,7 @@ impl Pool {
     }
 
     /// What the pool has done so far.
-    pub(crate) fn memory(&self) -> kiln_array::Memory {
+    pub(crate) fn memory(&self) -> kiln_plan::Memory {
         lock(&self.shelves).memory
     }
 

@@ -6,7 +6,7 @@ use crate::memory::{Block, Memory, lock};
 use crate::recorded::Recording;
 use crate::storage::Stored;
 use crate::team::Stretch;
-use kiln_array::{Buffer, Plan, Program, Result, Slot, Spec};
+use kiln_plan::{Buffer, Plan, Program, Result, Slot, Spec};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -73,7 +73,7 @@ impl Compiled {
         }
         let stored = |(buffer, spec): (&'b Buffer, &Spec)| {
             let stored = self.shared.stored(buffer)?;
-            if kiln_array::Storage::bytes(stored) < spec.bytes() {
+            if kiln_plan::Storage::bytes(stored) < spec.bytes() {
                 return Err(self.shared.failed("a buffer is smaller than its slot"));
             }
             Ok(stored)

@@ -2,7 +2,7 @@
 
 use crate::kernels::Kernel;
 use crate::memory::{Memory, lock};
-use kiln_array::{Plan, Recorder, Run, Span};
+use kiln_plan::{Plan, Recorder, Run, Span};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

@@ -2,7 +2,7 @@
 //! they are.
 
 use crate::memory::{Block, Pool, Rows};
-use kiln_array::{Part, Storage};
+use kiln_plan::{Part, Storage};
 use std::any::Any;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -61,7 +61,7 @@ impl Loaded {
     /// Bytes of all blocks.
     pub(crate) fn size(&self) -> usize {
         let planes = |part: &Part| {
-            let length = |plane: &Option<kiln_array::Bytes>| plane.as_ref().map_or(0, |p| p.len());
+            let length = |plane: &Option<kiln_plan::Bytes>| plane.as_ref().map_or(0, |p| p.len());
             part.data.len() + length(&part.scales) + length(&part.biases)
         };
         self.parts.iter().map(|(_, part)| planes(part)).sum()

@@ -184,9 +184,9 @@ pub enum Error {
     },
 }
 
-impl From<Error> for kiln_array::Error {
-    fn from(error: Error) -> kiln_array::Error {
-        kiln_array::Error::Device {
+impl From<Error> for kiln_plan::Error {
+    fn from(error: Error) -> kiln_plan::Error {
+        kiln_plan::Error::Device {
             device: "gpu".into(),
             reason: error.to_string(),
         }

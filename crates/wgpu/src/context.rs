@@ -3,7 +3,7 @@
 use crate::adapter::{self, Adapter};
 use crate::source::{CUSTOM, Kernel};
 use crate::{Error, Options};
-use kiln_array::Result;
+use kiln_plan::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -22,8 +22,8 @@ pub struct Facts {
 
 impl Facts {
     /// An error of this device.
-    pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_array::Error {
-        kiln_array::Error::Device {
+    pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_plan::Error {
+        kiln_plan::Error::Device {
             device: self.name.clone(),
             reason: reason.into(),
         }
@@ -193,7 +193,7 @@ impl Context {
     }
 
     /// An error of this device.
-    pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_array::Error {
+    pub(crate) fn failed(&self, reason: impl Into<String>) -> kiln_plan::Error {
         self.facts.failed(reason)
     }
 

@@ -1,6 +1,6 @@
 //! From elementwise programs to WGSL.
 
-use kiln_array::{DType, Expr, Instr, Kind};
+use kiln_plan::{DType, Expr, Instr, Kind};
 
 /// The WGSL type of a register.
 pub(crate) fn type_of(kind: Kind) -> &'static str {

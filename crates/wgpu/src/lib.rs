@@ -22,7 +22,7 @@ pub use adapter::{Adapter, Choice, Error, NOOP, adapters};
 
 use context::Context;
 pub use context::{Counter, Counts, Facts};
-use kiln_array::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
+use kiln_plan::{Backend, Buffer, Device, Op, Part, Plan, Program, Recorder, Result, Spec};
 use memory::{Pool, Stored};
 use read::Staging;
 use std::collections::HashMap;
@@ -180,7 +180,7 @@ impl Backend for Gpu {
         Ok(Box::new(compiled))
     }
 
-    fn memory(&self) -> kiln_array::Memory {
+    fn memory(&self) -> kiln_plan::Memory {
         self.shared.pool.memory()
     }
 

@@ -3,7 +3,7 @@
 #[cfg(not(all(target_os = "macos", target_arch = "aarch64")))]
 use crate::context::Context;
 use crate::memory::{Pool, Raw};
-use kiln_array::{Bytes, DType, Part, Spec};
+use kiln_plan::{Bytes, DType, Part, Spec};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -145,7 +145,7 @@ fn buffer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_array::Format;
+    use kiln_plan::Format;
 
     /// A file whose first byte is the first of a page.
     struct File {

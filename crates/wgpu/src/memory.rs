@@ -5,7 +5,7 @@ mod planes;
 use crate::context::{Context, lock};
 use crate::mapped::Mapped;
 use crate::read::Staged;
-use kiln_array::{Memory, Part, Result, Spec, Storage};
+use kiln_plan::{Memory, Part, Result, Spec, Storage};
 pub(crate) use planes::{Planes, pieces};
 use planes::{Upload, rows, slices};
 use std::any::Any;
@@ -112,7 +112,7 @@ impl Pool {
 
     fn create(&self, size: u64, bytes: usize) -> Result<wgpu::Buffer> {
         let context = &self.context;
-        let no_room = || kiln_array::Error::Memory {
+        let no_room = || kiln_plan::Error::Memory {
             device: context.to_string(),
             bytes,
         };

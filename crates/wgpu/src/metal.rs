@@ -4,7 +4,7 @@
 
 use crate::context::{Context, lock};
 use block2::RcBlock;
-use kiln_array::Bytes;
+use kiln_plan::Bytes;
 use objc2::rc::Retained;
 use objc2::runtime::ProtocolObject;
 use objc2_metal::{

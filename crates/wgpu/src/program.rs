@@ -7,7 +7,7 @@ use crate::context::lock;
 use crate::lower::{Files, Place, tables};
 use crate::memory::{GUARD, POISON, Raw, Stored};
 use crate::read::{self, Staged};
-use kiln_array::{Buffer, Error, Operand, Plan, Program, Recorder, Result, Run, Slot, Span};
+use kiln_plan::{Buffer, Error, Operand, Plan, Program, Recorder, Result, Run, Slot, Span};
 use launches::Launches;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

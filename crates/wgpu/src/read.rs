@@ -2,7 +2,7 @@
 
 use crate::context::{Context, lock};
 use crate::memory::Raw;
-use kiln_array::Result;
+use kiln_plan::Result;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};

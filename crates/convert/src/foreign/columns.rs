@@ -9,8 +9,8 @@ use crate::Result;
 use crate::plan::layer;
 use crate::stored::{Making, Opened, Stored};
 use half::f16;
-use kiln_array::DType;
 use kiln_formats::{Checkpoint, Error, Type};
+use kiln_plan::DType;
 use std::path::Path;
 
 /// The tensors of a layer, and what its weights would be called.

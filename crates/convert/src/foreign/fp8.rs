@@ -5,8 +5,8 @@ use crate::Result;
 use crate::plan::layer;
 use crate::stored::{Making, Opened, Stored};
 use half::bf16;
-use kiln_array::e4m3;
 use kiln_formats::{Checkpoint, Error, Type};
+use kiln_plan::e4m3;
 
 /// What the scales beside a weight are called. The inverse is that of the factor by which weights
 /// were multiplied, so both are factors of the bytes.

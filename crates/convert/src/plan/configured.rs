@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::options::{dtype_name, mode_name};
 use crate::plan::{Action, Job, layer};
 use crate::rules::{Origin, Rule, Target};
-use kiln_array::{DType, Format};
+use kiln_plan::{DType, Format};
 use serde_json::{Value, json};
 
 /// Makes the configuration say what the output is, in the spellings that programs read. `dtype` is

@@ -9,8 +9,8 @@ use crate::plan::{Action, Job, element, layer};
 use crate::rules::{Origin, Rule, Target, wrong};
 use crate::source::Model;
 use crate::{Error, Options, Result};
-use kiln_array::{DType, Format};
 use kiln_formats::{BlockType, Type};
+use kiln_plan::{DType, Format};
 
 /// What decisions are made from.
 pub(crate) struct Planner<'a> {

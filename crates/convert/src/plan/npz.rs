@@ -4,8 +4,8 @@ use crate::Result;
 use crate::config::{Config, Llama};
 use crate::options::mode_name;
 use crate::plan::Job;
-use kiln_array::Mode;
 use kiln_formats::Error;
+use kiln_plan::Mode;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -5,9 +5,9 @@ use crate::config::Expected;
 use crate::plan::{element, layer};
 use crate::source::Model;
 use crate::stored::Stored;
-use kiln_array::{DType, Format, Mode};
 use kiln_formats::{Error, Type};
 use kiln_model::Config;
+use kiln_plan::{DType, Format, Mode};
 
 /// MLX's planes beside the codes.
 #[derive(Clone, Debug)]

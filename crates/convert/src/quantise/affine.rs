@@ -3,8 +3,8 @@
 use super::Quantised;
 use super::round::Round;
 use half::{bf16, f16};
-use kiln_array::{DType, Format};
 use kiln_cpu::{Work, widest};
+use kiln_plan::{DType, Format};
 
 const LEAST: f32 = 1e-7;
 // Added to a number below 2^22, it leaves the number's nearest integer in the low bits of the sum.

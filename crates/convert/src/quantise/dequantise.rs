@@ -1,7 +1,7 @@
 //! The numbers that quantised rows stand for.
 
 use super::round::Round;
-use kiln_array::{DType, Format};
+use kiln_plan::{DType, Format};
 
 /// Writes to `out` the weights of whole rows of `k`, in `format.dequantised()` and widened to f32,
 /// as MLX's CPU computes them: the product is rounded, then the sum.

@@ -1,7 +1,7 @@
 //! Groups of small floats: E2M1 or E4M3 codes under one E8M0 or E4M3 scale.
 
 use super::Quantised;
-use kiln_array::{DType, E2M1, Format, Mode, e4m3, e8m0};
+use kiln_plan::{DType, E2M1, Format, Mode, e4m3, e8m0};
 
 /// Appends the groups of `values` to `out`. The group's largest magnitude, divided by the largest
 /// code value, is rounded to `dtype` before the scale is found: `dtype` shows in the result.

@@ -1,7 +1,7 @@
 //! The golden files are MLX's own results; scripts/golden/quantise.py makes them.
 
 use super::*;
-use kiln_array::Scales;
+use kiln_plan::Scales;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 

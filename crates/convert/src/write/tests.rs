@@ -218,7 +218,7 @@ fn a_source_that_changed_is_not_resumed() {
 fn small() -> (PathBuf, Options) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/bin_shards");
     let quantise = crate::Quantise {
-        mode: kiln_array::Mode::Affine,
+        mode: kiln_plan::Mode::Affine,
         bits: Some(4),
         group: Some(32),
     };

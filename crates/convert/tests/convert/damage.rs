@@ -1,9 +1,9 @@
 //! Damaged sources: an error or a conversion, never a panic.
 
 use crate::made::*;
-use kiln_array::DType;
 use kiln_convert::{Error, Options, Progress, convert, inspect};
 use kiln_formats::Bytes;
+use kiln_plan::DType;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;

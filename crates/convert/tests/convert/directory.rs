@@ -1,9 +1,9 @@
 //! Hugging Face directories.
 
 use crate::made::*;
-use kiln_array::{DType, Format, Mode};
 use kiln_convert::{Options, Quantise, inspect, quantise};
 use kiln_formats::Type;
+use kiln_plan::{DType, Format, Mode};
 use serde_json::{Value, json};
 
 fn quantised(mode: Mode, bits: Option<usize>, group: Option<usize>) -> Options {

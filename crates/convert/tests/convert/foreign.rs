@@ -2,9 +2,9 @@
 
 use crate::made::{Place, floats, open};
 use half::{bf16, f16};
-use kiln_array::{DType, Format};
 use kiln_convert::Options;
 use kiln_formats::{Checkpoint, Type, safetensors};
+use kiln_plan::{DType, Format};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

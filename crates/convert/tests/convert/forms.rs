@@ -20,7 +20,7 @@ pub(crate) fn logits(path: &Path) -> Vec<f32> {
     let mut cache = model.cache(8).unwrap();
     let logits = model.forward_all(&[3, 1, 4, 1, 5, 9], &mut cache).unwrap();
     logits
-        .cast(kiln_array::DType::F32)
+        .cast(kiln_plan::DType::F32)
         .unwrap()
         .to_vec()
         .unwrap()

@@ -2,10 +2,10 @@
 
 use crate::made::*;
 use half::f16;
-use kiln_array::{DType, Format, Mode};
 use kiln_convert::{Options, Quantise, inspect, quantise};
 use kiln_formats::gguf::dequantise;
 use kiln_formats::{BlockType, Checkpoint, Type};
+use kiln_plan::{DType, Format, Mode};
 use serde_json::json;
 use std::path::PathBuf;
 

@@ -1,10 +1,10 @@
 //! GGUF files that are written.
 
 use crate::made::*;
-use kiln_array::{DType, Mode};
 use kiln_convert::{Layout, Options, Quantise, convert};
 use kiln_formats::gguf::{Gguf, Value};
 use kiln_formats::{BlockType, Checkpoint, File, Type, gguf, safetensors};
+use kiln_plan::{DType, Mode};
 use std::ops::ControlFlow;
 
 /// A tokenizer with the words of GPT-2.

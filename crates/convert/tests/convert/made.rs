@@ -1,11 +1,11 @@
 //! Checkpoints made up for tests, and what is needed to convert and read them.
 
 use half::{bf16, f16};
-use kiln_array::{DType, Format};
 use kiln_convert::{Options, Plan, Report, Result, convert, plan};
 use kiln_formats::gguf::dequantise;
 use kiln_formats::safetensors::{self, Declared, Writer};
 use kiln_formats::{Bytes, Checkpoint, Type};
+use kiln_plan::{DType, Format};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use crate::made::*;
 use crate::torch::{converted, golden, weights};
-use kiln_array::DType;
 use kiln_convert::Options;
+use kiln_plan::DType;
 use std::collections::BTreeMap;
 
 #[test]

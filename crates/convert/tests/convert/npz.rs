@@ -1,9 +1,9 @@
 //! The layout of MLX's example programs: npz with Meta's names, rows and settings.
 
 use crate::made::*;
-use kiln_array::{DType, Mode};
 use kiln_convert::{Layout, Options, Quantise, convert, load};
 use kiln_formats::{Checkpoint, File, npz};
+use kiln_plan::{DType, Mode};
 use std::ops::ControlFlow;
 use std::path::Path;
 

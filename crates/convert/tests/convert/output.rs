@@ -1,8 +1,8 @@
 //! The directory that is written: whole, or not at all.
 
 use crate::made::*;
-use kiln_array::{DType, Mode};
 use kiln_convert::{Error, Options, Quantise, convert};
+use kiln_plan::{DType, Mode};
 use std::cell::Cell;
 use std::ops::ControlFlow;
 

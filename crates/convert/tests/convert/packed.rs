@@ -3,10 +3,10 @@
 use crate::forms::logits;
 use crate::made::*;
 use crate::rules::{affine, format, rules};
-use kiln_array::{DType, Format, Mode};
 use kiln_convert::{Options, Planned, Quantise, Recipe, Rule, quantise};
 use kiln_formats::safetensors::{Declared, Writer};
 use kiln_formats::{Checkpoint, Tensor, Type};
+use kiln_plan::{DType, Format, Mode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! What is refused, before anything is written.
 
 use crate::made::*;
-use kiln_array::{DType, Mode};
 use kiln_convert::{Error, Options, Quantise};
 use kiln_formats::Type;
+use kiln_plan::{DType, Mode};
 use serde_json::{Value, json};
 
 fn quantised(mode: Mode, bits: Option<usize>, group: Option<usize>) -> Options {

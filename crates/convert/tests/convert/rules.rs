@@ -1,9 +1,9 @@
 //! Rules and recipes: which layer is stored how, and what the configuration says of it.
 
 use crate::made::*;
-use kiln_array::{DType, Format, Mode};
 use kiln_convert::{Options, Planned, Quantise, Recipe, Rule};
 use kiln_formats::Type;
+use kiln_plan::{DType, Format, Mode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -2,8 +2,8 @@
 
 use crate::made::*;
 use crate::rules::{format, rules};
-use kiln_array::DType;
 use kiln_convert::{Options, Planned, Progress, plan, quantise};
+use kiln_plan::DType;
 
 const BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 

@@ -2,8 +2,8 @@
 
 use crate::made::*;
 use crate::rules::{affine, rules};
-use kiln_array::Mode;
 use kiln_convert::{Options, Quantise, Report, inspect};
+use kiln_plan::Mode;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

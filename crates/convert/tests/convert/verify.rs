@@ -1,9 +1,9 @@
 //! The logits of what was written, compared with those of the source.
 
 use crate::made::*;
-use kiln_array::{DType, Mode};
 use kiln_convert::{Options, Quantise, Verified, Verify};
 use kiln_model::Model;
+use kiln_plan::{DType, Mode};
 
 const TEXT: &str = "abbabaabbaababbaabbaabbaababba";
 

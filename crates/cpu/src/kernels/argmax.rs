@@ -3,7 +3,7 @@
 use super::{Kernel, Table, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
-use kiln_array::{Kind, Operand};
+use kiln_plan::{Kind, Operand};
 use std::ops::Range;
 
 /// Elements that are looked at together.

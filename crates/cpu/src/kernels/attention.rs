@@ -6,7 +6,7 @@ use super::attention_tiles::Tiles;
 use super::{Kernel, index, with_scratch};
 use crate::memory::Memory;
 use crate::simd::{Isa, Pairs, Strided};
-use kiln_array::{DType, Operand};
+use kiln_plan::{DType, Operand};
 use std::ops::Range;
 
 /// Cache entries of a block. Blocks begin at its multiples, so that what a query gets does not

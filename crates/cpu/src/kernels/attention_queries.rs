@@ -44,7 +44,7 @@ impl Queries<'_> {
         scores.iter_mut().for_each(|score| *score *= scale);
         let before = self.max[i];
         let max = isa.max(&[before, isa.max(scores)]);
-        let kept = kiln_array::math::exp(before - max);
+        let kept = kiln_plan::math::exp(before - max);
         self.max[i] = max;
         self.total[i] = self.total[i] * kept + isa.exp_sum(scores, max);
         kept

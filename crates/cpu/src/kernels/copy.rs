@@ -3,7 +3,7 @@
 use super::Kernel;
 use super::walk::Walk;
 use crate::memory::Memory;
-use kiln_array::Operand;
+use kiln_plan::Operand;
 use std::ops::Range;
 
 /// Elements of a unit.

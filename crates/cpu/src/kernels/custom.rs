@@ -3,7 +3,7 @@
 use super::{Kernel, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
-use kiln_array::{DType, Elements, Function, Operand, Spec};
+use kiln_plan::{DType, Elements, Function, Operand, Spec};
 use std::ops::Range;
 
 /// The kernel of `Op::Custom`. A unit is what one call fills.

@@ -5,7 +5,7 @@ use super::matmul::{Finish, Sizes, Stored};
 use super::{Kernel, Table, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Weights;
-use kiln_array::DType;
+use kiln_plan::DType;
 use std::ops::Range;
 
 /// Inputs of a panel: a multiple of every group size.

@@ -5,7 +5,7 @@
 use super::gemm::{Block, DEPTH, Products};
 use super::gemm_scales as groups;
 use crate::simd::{Isa, PairBlock, Quads, Scaled, Turn, Weights};
-use kiln_array::{DType, Format, Mode};
+use kiln_plan::{DType, Format, Mode};
 
 /// As in `gemm_floats`.
 const GAP: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::gemm::{Block, DEPTH, Products};
 use crate::simd::{Isa, Tile, Turn, Weights};
-use kiln_array::DType;
+use kiln_plan::DType;
 
 /// Floats between the end of a row and the next: rows at a distance of a power of two would share
 /// the same few lines of the nearest cache.

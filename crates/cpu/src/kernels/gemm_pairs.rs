@@ -6,7 +6,7 @@
 use super::gemm::{Block, DEPTH, Products};
 use super::gemm_scales as groups;
 use crate::simd::{Isa, PairBlock, Pairs, Scaled, Turn, Weights};
-use kiln_array::{DType, Format};
+use kiln_plan::{DType, Format};
 
 /// As in `gemm_floats`.
 const GAP: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::gemm::{Block, DEPTH};
 use crate::simd::{Isa, Weights};
-use kiln_array::Format;
+use kiln_plan::Format;
 use std::ops::Range;
 
 /// Groups that a panel's inputs may have.

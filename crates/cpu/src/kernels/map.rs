@@ -4,7 +4,7 @@ use super::walk::Walk;
 use super::{Kernel, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
-use kiln_array::{DType, Expr, Instr, Kind, Operand, Shape};
+use kiln_plan::{DType, Expr, Instr, Kind, Operand, Shape};
 use std::ops::Range;
 
 /// Elements of a block: every register of a typical expression stays in the nearest cache.

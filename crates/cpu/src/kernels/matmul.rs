@@ -11,7 +11,7 @@ use super::{Kernel, Table};
 use crate::Precision;
 use crate::memory::{Memory, Rows};
 use crate::simd::{Isa, Weights};
-use kiln_array::{DType, Expr, Operand};
+use kiln_plan::{DType, Expr, Operand};
 
 /// Up to this many tokens, a block of weights is used once for each of them while it is in a near
 /// cache; more are worth making panels of weights. Measured on Granite Rapids with SmolLM2 and all of

@@ -24,7 +24,7 @@ pub(crate) mod walk;
 pub(crate) mod write;
 
 use crate::memory::Memory;
-use kiln_array::{DType, Operand};
+use kiln_plan::{DType, Operand};
 use std::cell::Cell;
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 use super::{Kernel, Table, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
-use kiln_array::Operand;
+use kiln_plan::Operand;
 use std::ops::Range;
 
 /// The kernel of both. A unit is a row.

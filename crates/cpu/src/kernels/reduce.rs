@@ -3,7 +3,7 @@
 use super::{Kernel, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
-use kiln_array::{DType, Kind, Operand, Reduce as How};
+use kiln_plan::{DType, Kind, Operand, Reduce as How};
 use std::ops::Range;
 
 /// Columns of a unit, where the summarised axis is not the innermost.

@@ -3,7 +3,7 @@
 use super::{Kernel, index, with_scratch};
 use crate::memory::Memory;
 use crate::simd::Isa;
-use kiln_array::{DType, Operand, Pairing, math};
+use kiln_plan::{DType, Operand, Pairing, math};
 use std::ops::Range;
 
 /// The kernel of `Op::Rope`. A unit is a token.

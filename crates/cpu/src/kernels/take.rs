@@ -3,7 +3,7 @@
 use super::{Kernel, index, with_scratch};
 use crate::memory::Memory;
 use crate::simd::{Isa, Weights};
-use kiln_array::{DType, Operand};
+use kiln_plan::{DType, Operand};
 use std::ops::Range;
 
 /// The kernel of `Op::Take`.

@@ -1,6 +1,6 @@
 //! Walks over views in the row-major order of a result, in runs of equal distance.
 
-use kiln_array::{Layout, MAX_RANK, Operand, Shape};
+use kiln_plan::{Layout, MAX_RANK, Operand, Shape};
 
 /// A view stretched to a result's shape, its axes merged where their elements lie alike.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_array::DType;
+    use kiln_plan::DType;
 
     fn positions(walk: &Walk, from: usize, count: usize) -> Vec<usize> {
         let mut all = Vec::new();

@@ -3,7 +3,7 @@
 use super::walk::Walk;
 use super::{Kernel, index};
 use crate::memory::Memory;
-use kiln_array::Operand;
+use kiln_plan::Operand;
 use std::ops::Range;
 
 /// The kernel of `Op::Write`. A unit is everything below one index of the axes before the written

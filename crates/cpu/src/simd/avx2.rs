@@ -12,7 +12,7 @@ use super::avx2_dequantise::dequantise;
 use super::avx2_products::{COLUMNS, ROWS, dots, mix, tile, turn};
 use super::avx2_rows::{matvec, order};
 use super::{Isa, integers, scalar};
-use kiln_array::{DType, Kind, Scalar, math};
+use kiln_plan::{DType, Kind, Scalar, math};
 use std::arch::x86_64::*;
 
 pub(super) const TABLE: Isa = Isa {

@@ -8,7 +8,7 @@ use super::avx2_rows::{
     FLOAT4, FLOAT8, INTEGER, e2m1_magnitudes, e4m3_top, eight_codes, step, with_margin,
 };
 use super::avx2_scales::eight_scales;
-use kiln_array::{DType, Format, Mode};
+use kiln_plan::{DType, Format, Mode};
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -6,7 +6,7 @@
 use super::avx2::{BF16, F16, F32, floats, floats_rest, put, put_rest, total, wide, wide_rest};
 use super::avx2_scales::{AHEAD, fetch_ahead};
 use super::{Strided, Tile, Turn};
-use kiln_array::DType;
+use kiln_plan::DType;
 use std::arch::x86_64::*;
 
 /// The inner product of a row of weights, which another one follows, with a vector.

@@ -11,7 +11,7 @@ use super::avx2::{floats, total};
 use super::avx2_products::dot;
 use super::avx2_scales::{AHEAD, Groups, bias_sum, fetch_ahead, first_lanes, floats_at, groups};
 use super::{Elements, Order, Vector, Weights};
-use kiln_array::{DType, E2M1, Format, Mode};
+use kiln_plan::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
 
 /// How the lanes approach reads a code: an unsigned integer, E2M1 or E4M3.

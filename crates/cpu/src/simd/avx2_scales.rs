@@ -5,7 +5,7 @@
 use super::Weights;
 use super::avx2::{BF16, F16, F32, load, put, wide};
 use super::avx2_rows::e4m3_top;
-use kiln_array::{DType, Format, Mode, Scales};
+use kiln_plan::{DType, Format, Mode, Scales};
 use std::arch::x86_64::*;
 
 /// How far ahead of what is computed codes are fetched, in bytes. The processor's own prefetching

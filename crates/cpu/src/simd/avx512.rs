@@ -13,7 +13,7 @@ use super::avx512_products;
 use super::avx512_rows::{apply, cast, exp_sum, load, max, store};
 use super::avx512_tile::{COLUMNS, ROWS, tile, turn};
 use super::{Isa, Order, Vector, Weights};
-use kiln_array::{DType, E2M1, Format, Mode};
+use kiln_plan::{DType, E2M1, Format, Mode};
 use std::arch::x86_64::*;
 
 pub(super) const TABLE: Isa = Isa {

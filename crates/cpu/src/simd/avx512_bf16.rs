@@ -10,7 +10,7 @@
 use super::avx2_scales::{AHEAD, Groups, fetch_ahead, groups};
 use super::avx512::{self, bias_sums, codes, first_floats, floats_at, totals, values};
 use super::{Elements, Isa, Order, Vector, Weights, avx512_pairs, avx512_quads};
-use kiln_array::{DType, Format, Mode};
+use kiln_plan::{DType, Format, Mode};
 use std::arch::x86_64::*;
 
 pub(super) const TABLE: Isa = Isa {

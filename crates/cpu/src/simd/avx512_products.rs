@@ -7,7 +7,7 @@ use super::avx2::{BF16, F16, F32};
 use super::avx2_scales::{AHEAD, fetch_ahead, fetch_near};
 use super::avx512::{codes, first_floats, floats, totals};
 use super::avx512_rows::wide;
-use kiln_array::DType;
+use kiln_plan::DType;
 use std::arch::x86_64::*;
 
 /// Rows of floats times a vector in its natural order.

@@ -5,7 +5,7 @@
 
 use super::avx512::{first_floats, floats};
 use super::{avx2, scalar};
-use kiln_array::{DType, Kind, Scalar, math};
+use kiln_plan::{DType, Kind, Scalar, math};
 use std::arch::x86_64::*;
 
 /// Up to sixteen elements, f16 or bf16, as floats; zeros behind them.

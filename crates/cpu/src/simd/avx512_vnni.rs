@@ -12,7 +12,7 @@ use super::avx512_quads;
 use super::avx512_rows::wide;
 use super::integers::{self, DIGITS, lines};
 use super::{Elements, Integers, Isa, Order, Vector, Weights};
-use kiln_array::{DType, E2M1, Format, Mode, Scales};
+use kiln_plan::{DType, E2M1, Format, Mode, Scales};
 use std::arch::x86_64::*;
 
 pub(super) const TABLE: Isa = Isa {

@@ -2,7 +2,7 @@
 
 use super::tests::{arranged, isas_and_vectors, same, scalar};
 use super::*;
-use kiln_array::Format;
+use kiln_plan::Format;
 
 /// Products of rows of codes with scales of one byte and `x`, by every table and for each dtype of
 /// vectors.
@@ -86,7 +86,7 @@ fn every_scale_of_nvfp4_is_its_number() {
     };
     for (name, out) in products(w, 256, &[1.0; 16]) {
         for (scale, out) in out.iter().enumerate() {
-            let exact = 16.0 * kiln_array::e4m3(scale as u8);
+            let exact = 16.0 * kiln_plan::e4m3(scale as u8);
             assert!(
                 same(out.to_bits(), exact.to_bits()) || *out == exact,
                 "{name}: {scale}"
@@ -97,7 +97,7 @@ fn every_scale_of_nvfp4_is_its_number() {
         let mut out = vec![0.0; 4096];
         isa.dequantise(Weights { k: 4096, ..w }, 0, &mut out);
         for (i, out) in out.iter().enumerate() {
-            let exact = kiln_array::e4m3((i / 16) as u8);
+            let exact = kiln_plan::e4m3((i / 16) as u8);
             assert!(
                 same(out.to_bits(), exact.to_bits()),
                 "{}: {}",

@@ -2,7 +2,7 @@
 
 use super::tests::{arranged, isas_and_vectors, noise};
 use super::*;
-use kiln_array::{Format, Mode, Scales};
+use kiln_plan::{Format, Mode, Scales};
 use proptest::prelude::*;
 
 proptest! {

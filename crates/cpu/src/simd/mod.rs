@@ -59,7 +59,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use kiln_array::{DType, Kind, Scalar};
+use kiln_plan::{DType, Kind, Scalar};
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon_dot::sdot;
@@ -102,7 +102,7 @@ static E4M3: [f32; 256] = {
     let mut values = [0.0; 256];
     let mut byte = 0;
     while byte < 256 {
-        values[byte] = kiln_array::e4m3(byte as u8);
+        values[byte] = kiln_plan::e4m3(byte as u8);
         byte += 1;
     }
     values
@@ -197,7 +197,7 @@ impl Isa {
         self.store(dtype, bytemuck::cast_slice(values), out);
     }
 
-    /// `kiln_array::cast` of every element.
+    /// `kiln_plan::cast` of every element.
     #[inline]
     pub(crate) fn cast(&self, from: Kind, dtype: DType, input: &[u32], out: &mut [u32]) {
         debug_assert_eq!(input.len(), out.len());

@@ -10,7 +10,7 @@ use super::neon_codes::dequantise;
 use super::neon_products::{COLUMNS, ROWS, dots, mix, tile, turn};
 use super::neon_rows::{matvec, order};
 use super::{Isa, integers, scalar};
-use kiln_array::{DType, Kind, math};
+use kiln_plan::{DType, Kind, math};
 use std::arch::aarch64::*;
 
 pub(super) const TABLE: Isa = Isa {

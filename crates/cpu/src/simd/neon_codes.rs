@@ -5,7 +5,7 @@
 
 use super::Weights;
 use super::neon::{bytes16, load, put_four};
-use kiln_array::{DType, E2M1, Format, Mode};
+use kiln_plan::{DType, E2M1, Format, Mode};
 use std::arch::aarch64::*;
 
 /// How codes become floats: looked up among sixteen numbers, as unsigned bytes, as E4M3.

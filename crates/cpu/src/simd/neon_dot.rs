@@ -12,7 +12,7 @@ use super::neon::{self, bytes16, four};
 use super::neon_codes::{bytes_at, codes, step};
 use super::neon_rows::{self, Groups, LANES, groups};
 use super::{Elements, Integers, Isa, Order, Vector, Weights};
-use kiln_array::{DType, E2M1, Format, Mode};
+use kiln_plan::{DType, E2M1, Format, Mode};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 

@@ -8,7 +8,7 @@ use super::neon::{
     wide_rest, zero,
 };
 use super::{Strided, Tile, Turn};
-use kiln_array::DType;
+use kiln_plan::DType;
 use std::arch::aarch64::*;
 
 #[inline]

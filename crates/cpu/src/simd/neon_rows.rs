@@ -10,7 +10,7 @@ use super::neon::{four, load};
 use super::neon_codes::{BYTE, FLOAT8, LOOKUP, bytes_at, codes, step, table, values};
 use super::neon_products::{dot, dot_floats};
 use super::{E4M3, Elements, Order, Vector, Weights};
-use kiln_array::{DType, Format, Mode, Scales, e8m0};
+use kiln_plan::{DType, Format, Mode, Scales, e8m0};
 use std::arch::aarch64::*;
 
 /// Elements that are computed at once.

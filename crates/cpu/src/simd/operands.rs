@@ -1,7 +1,7 @@
 //! What the functions of a table take.
 
 use super::integers;
-use kiln_array::DType;
+use kiln_plan::DType;
 
 /// Rows of weights or of a table that lie one after the other, from `data`'s first byte on.
 #[derive(Clone, Copy)]

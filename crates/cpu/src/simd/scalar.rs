@@ -1,7 +1,7 @@
 //! The table for every machine, and the definitions that the others are tested against.
 
 use super::{Isa, Order, Strided, Tile, Turn, Vector, Weights, integers};
-use kiln_array::{DType, Kind, Scalar, math};
+use kiln_plan::{DType, Kind, Scalar, math};
 
 pub(super) static TABLE: Isa = Isa {
     name: "scalar",
@@ -128,16 +128,16 @@ fn each(input: &[u32], out: &mut [u32], f: impl Fn(u32) -> u32) {
 #[inline(always)]
 fn cast_from(from: Kind, dtype: DType, input: &[u32], out: &mut [u32]) {
     match dtype {
-        DType::Bool => each(input, out, |b| kiln_array::cast(from, DType::Bool, b)),
-        DType::U8 => each(input, out, |b| kiln_array::cast(from, DType::U8, b)),
-        DType::U32 => each(input, out, |b| kiln_array::cast(from, DType::U32, b)),
-        DType::I32 => each(input, out, |b| kiln_array::cast(from, DType::I32, b)),
-        DType::F16 => each(input, out, |b| kiln_array::cast(from, DType::F16, b)),
+        DType::Bool => each(input, out, |b| kiln_plan::cast(from, DType::Bool, b)),
+        DType::U8 => each(input, out, |b| kiln_plan::cast(from, DType::U8, b)),
+        DType::U32 => each(input, out, |b| kiln_plan::cast(from, DType::U32, b)),
+        DType::I32 => each(input, out, |b| kiln_plan::cast(from, DType::I32, b)),
+        DType::F16 => each(input, out, |b| kiln_plan::cast(from, DType::F16, b)),
         DType::BF16 => {
-            let rounded = |b| kiln_array::cast(from, DType::F32, b);
+            let rounded = |b| kiln_plan::cast(from, DType::F32, b);
             each(input, out, |b| u32::from(bf16(rounded(b))) << 16);
         }
-        DType::F32 => each(input, out, |b| kiln_array::cast(from, DType::F32, b)),
+        DType::F32 => each(input, out, |b| kiln_plan::cast(from, DType::F32, b)),
         DType::Quantised(_) => unreachable!("no expression casts to quantised rows"),
     }
 }

@@ -1,7 +1,7 @@
 //! Every table against the scalar one: unaligned bytes, odd lengths, all dtypes and formats.
 
 use super::*;
-use kiln_array::{Format, Mode};
+use kiln_plan::{Format, Mode};
 use proptest::prelude::*;
 
 const FLOATS: [DType; 3] = [DType::F16, DType::BF16, DType::F32];
@@ -78,7 +78,7 @@ proptest! {
             let mut ours = vec![0; registers.len()];
             isa.cast(from, dtype, &registers, &mut ours);
             for (&bits, &ours) in registers.iter().zip(&ours) {
-                let exact = kiln_array::cast(from, dtype, bits);
+                let exact = kiln_plan::cast(from, dtype, bits);
                 let equal = ours == exact || from == Kind::Float && same(ours, exact);
                 prop_assert!(equal, "{from:?} to {dtype}: {bits:x} gave {ours:x}, not {exact:x}");
             }
@@ -225,7 +225,7 @@ fn random_rows(format: Format, rows: usize, k: usize, seed: u32) -> [Vec<u8>; 3]
     let plane = |seed| {
         let values: Vec<f32> = noise(seed, count);
         match format.scales() {
-            kiln_array::Scales::U8 => {
+            kiln_plan::Scales::U8 => {
                 // E8M0 around 1, or E4M3 below its NaN.
                 let byte = |v: &f32| match format.mode() {
                     Mode::Nvfp4 => ((v + 1.0) * 60.0) as u8,

@@ -2,7 +2,7 @@
 
 use super::{Dispatch, Lowering, Place, Target};
 use crate::source::Kernel;
-use kiln_array::{Operand, Result};
+use kiln_plan::{Operand, Result};
 
 /// Up to this many entries are not shared among workgroups: that saves a dispatch.
 const SHORT: usize = 256;

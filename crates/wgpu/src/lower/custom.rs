@@ -3,7 +3,7 @@
 use super::{Dispatch, Lowering, Place, groups, per_word};
 use crate::expr::type_of;
 use crate::source::{CUSTOM, Kernel};
-use kiln_array::{Custom, Operand, Result, Spec};
+use kiln_plan::{Custom, Operand, Result, Spec};
 
 impl Lowering<'_> {
     pub(super) fn custom(

@@ -3,7 +3,7 @@
 use super::{Dispatch, Lowering, Place, Target, dims, groups, per_word, view};
 use crate::expr;
 use crate::source::Kernel;
-use kiln_array::{DType, Expr, Layout, Operand, Result, Shape};
+use kiln_plan::{DType, Expr, Layout, Operand, Result, Shape};
 
 /// How a kernel finds an operand's element.
 fn mode(layout: &Layout) -> &'static str {

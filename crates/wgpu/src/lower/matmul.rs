@@ -4,7 +4,7 @@ use super::table::{TablePiece, format_values};
 use super::{Dispatch, Lowering, Place, Target, dims, per_word, view};
 use crate::expr;
 use crate::source::Kernel;
-use kiln_array::{DType, Expr, Operand, Result};
+use kiln_plan::{DType, Expr, Operand, Result};
 
 /// A product as all kernels see it.
 pub(super) struct Product<'p> {

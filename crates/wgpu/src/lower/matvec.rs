@@ -3,7 +3,7 @@
 use super::Lowering;
 use super::matmul::{Part, code_values};
 use crate::source::Kernel;
-use kiln_array::Result;
+use kiln_plan::Result;
 
 /// Threads of a workgroup.
 const THREADS: usize = 64;

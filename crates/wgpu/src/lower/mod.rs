@@ -16,7 +16,7 @@ use crate::context::Facts;
 use crate::mapped::Block;
 use crate::memory::pieces;
 use crate::source::Kernel;
-use kiln_array::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Spec, Step};
+use kiln_plan::{DType, Kind, Layout, Op, Operand, Plan, Result, Slot, Spec, Step};
 use std::collections::HashMap;
 
 /// One kernel launch.

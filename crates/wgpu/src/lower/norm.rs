@@ -2,7 +2,7 @@
 
 use super::{Dispatch, Lowering, per_word};
 use crate::source::Kernel;
-use kiln_array::{Operand, Result};
+use kiln_plan::{Operand, Result};
 
 impl Lowering<'_> {
     /// The lanes of a subgroup as a value for kernels: 0 where they must do without.

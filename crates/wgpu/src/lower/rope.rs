@@ -2,7 +2,7 @@
 
 use super::{Dispatch, Lowering, Place, Target, per_word};
 use crate::source::Kernel;
-use kiln_array::{DType, Operand, Pairing, Result};
+use kiln_plan::{DType, Operand, Pairing, Result};
 
 impl Lowering<'_> {
     /// `inputs` are x, positions and frequencies.

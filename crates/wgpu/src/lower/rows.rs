@@ -3,7 +3,7 @@
 use super::{Dispatch, Lowering, Place, groups, per_word};
 use crate::expr::type_of;
 use crate::source::Kernel;
-use kiln_array::{Operand, Reduce, Result};
+use kiln_plan::{Operand, Reduce, Result};
 
 /// Rows at least this long are worth a workgroup.
 const LONG: usize = 64;

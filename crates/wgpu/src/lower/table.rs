@@ -4,7 +4,7 @@ use super::{Dispatch, Lowering, Place, groups, per_word};
 use crate::mapped::Block;
 use crate::memory::{Planes, pieces};
 use crate::source::Kernel;
-use kiln_array::{DType, Mode, Operand, Result, Scales, Slot, Spec};
+use kiln_plan::{DType, Mode, Operand, Result, Scales, Slot, Spec};
 use std::ops::Range;
 
 /// Rows of a table that lie in one buffer.

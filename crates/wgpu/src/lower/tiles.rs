@@ -3,7 +3,7 @@
 use super::Lowering;
 use super::matmul::{Part, code_values};
 use crate::source::Kernel;
-use kiln_array::{DType, Result};
+use kiln_plan::{DType, Result};
 
 /// Columns of a tile.
 const WIDE: usize = 64;

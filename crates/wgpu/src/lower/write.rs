@@ -2,7 +2,7 @@
 
 use super::{Dispatch, Lowering, Place, dims, groups, per_word, view};
 use crate::source::Kernel;
-use kiln_array::{Operand, Result};
+use kiln_plan::{Operand, Result};
 
 impl Lowering<'_> {
     pub(super) fn write(

@@ -1,7 +1,7 @@
 //! How loaded rows lie in buffers, and how they get there.
 
 use crate::context::Context;
-use kiln_array::{DType, Part, Shape, Spec};
+use kiln_plan::{DType, Part, Shape, Spec};
 use std::ops::Range;
 
 pub(super) fn rows(shape: &Shape) -> usize {
@@ -137,7 +137,7 @@ impl Upload<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_array::Format;
+    use kiln_plan::Format;
 
     fn spec(dtype: DType, shape: &[usize]) -> Spec {
         let shape = Shape::new(shape).unwrap();

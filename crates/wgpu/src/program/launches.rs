@@ -4,7 +4,7 @@ use crate::Shared;
 use crate::context::Context;
 use crate::lower::{Dispatch, Files, Place, lower};
 use crate::memory::Raw;
-use kiln_array::{Plan, Result};
+use kiln_plan::{Plan, Result};
 use std::collections::HashMap;
 use std::sync::Mutex;
 

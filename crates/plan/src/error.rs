@@ -77,6 +77,7 @@ impl Error {
     /// # use kiln_array::Error;
     /// let error = Error::Memory { device: "cpu".into(), bytes: 8 }.in_step(3);
     /// assert!(matches!(error.cause(), Error::Memory { bytes: 8, .. }));
+    /// assert!(matches!(error.located(|_| None), Error::Step { step: 3, .. }));
     /// ```
     pub fn in_step(self, step: usize) -> Error {
         match self {
@@ -89,7 +90,7 @@ impl Error {
     }
 
     /// This error, at what `place` tells of a step's number.
-    pub(crate) fn located(self, place: impl Fn(usize) -> Option<Place>) -> Error {
+    pub fn located(self, place: impl Fn(usize) -> Option<Place>) -> Error {
         match self {
             Error::Step { step, source } => match place(step) {
                 Some(place) => source.at(place),
@@ -100,7 +101,7 @@ impl Error {
     }
 
     /// This error, at `place`.
-    pub(crate) fn at(self, place: Place) -> Error {
+    pub fn at(self, place: Place) -> Error {
         Error::At {
             place: Box::new(place),
             source: Box::new(self),

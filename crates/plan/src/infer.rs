@@ -50,12 +50,12 @@ pub(crate) fn write(axis: usize, inputs: &[Spec]) -> Inferred {
         positions.dtype == DType::U32 && positions.shape.len() == 1,
         "positions u32[t]",
     )?;
-    require(axis < target.shape.len(), "an axis of the target")?;
     require(
         source.dtype == target.dtype,
         "source and target of one dtype",
     )?;
     let slices = target.shape.with(axis, positions.shape[0]);
+    let slices = slices.ok_or("an axis of the target")?;
     match source.shape == slices {
         true => Ok(*target),
         false => Err(format!(
@@ -66,17 +66,15 @@ pub(crate) fn write(axis: usize, inputs: &[Spec]) -> Inferred {
 
 pub(crate) fn reduce(kind: Reduce, axis: usize, inputs: &[Spec]) -> Inferred {
     let [x] = operands(inputs)?;
-    require(axis < x.shape.len(), "an axis of the operand")?;
+    let shape = x.shape.with(axis, 1).ok_or("an axis of the operand")?;
     require(x.dtype != DType::Bool, "numbers")?;
     require(kind != Reduce::Mean || x.dtype.is_float(), "floats")?;
     require(
         kind == Reduce::Sum || x.shape[axis] > 0,
         "at least one element along the axis",
     )?;
-    Ok(Spec {
-        dtype: x.dtype,
-        shape: x.shape.with(axis, 1),
-    })
+    let dtype = x.dtype;
+    Ok(Spec { dtype, shape })
 }
 
 pub(crate) fn norm<const N: usize>(inputs: &[Spec]) -> Inferred {

@@ -54,14 +54,23 @@ impl Shape {
         self.last().copied().unwrap_or(1)
     }
 
-    /// This shape with axis `axis` of length `length`. The axis exists; the result is not larger.
-    pub(crate) fn with(self, axis: usize, length: usize) -> Shape {
-        let dims = from_fn(|i| if i == axis { length } else { self.dims[i] });
-        Shape { dims, ..self }
+    /// This shape with axis `axis` of length `length`, or `None` where there is no such axis or the
+    /// result is too large.
+    pub fn with(self, axis: usize, length: usize) -> Option<Shape> {
+        let mut dims = self.dims;
+        *dims[..self.rank as usize].get_mut(axis)? = length;
+        Shape::new(&dims[..self.rank as usize])
+    }
+
+    /// This shape with axes `a` and `b` exchanged, or `None` where one is not there.
+    pub fn swapped(self, a: usize, b: usize) -> Option<Shape> {
+        let mut shape = self;
+        (a.max(b) < self.len()).then(|| shape.dims.swap(a, b))?;
+        Some(shape)
     }
 
     /// This shape without its innermost axis.
-    pub(crate) fn without_last(self) -> Shape {
+    pub fn without_last(self) -> Shape {
         let mut shape = self;
         if shape.rank > 0 {
             shape.rank -= 1;

@@ -28,6 +28,20 @@ pub struct Constant {
     pub bits: u32,
 }
 
+impl Constant {
+    /// A number rounded to a plain dtype.
+    pub fn new(dtype: DType, value: f64) -> Constant {
+        let bits = match dtype.kind() {
+            _ if dtype == DType::U8 => u32::from(value as i64 as u8),
+            Kind::Float => dtype.round(value as f32).to_bits(),
+            Kind::U32 => value as i64 as u32,
+            Kind::I32 => value as i64 as i32 as u32,
+            Kind::Bool => (value != 0.0) as u32,
+        };
+        Constant { dtype, bits }
+    }
+}
+
 /// An elementwise function of arrays: a straight-line program whose last instruction is the cast
 /// to the result's dtype.
 ///
@@ -78,11 +92,6 @@ impl Expr {
             code: Few::new(code, Instr::Input(0)),
             constants: Few::new(constants, zero),
         }
-    }
-
-    /// The conversion of one operand to `dtype`.
-    pub fn cast(dtype: DType) -> Expr {
-        Expr::new(1, &[Instr::Input(0), Instr::Cast(dtype, 0)], &[])
     }
 
     /// Number of operands.

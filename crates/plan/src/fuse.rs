@@ -1,8 +1,7 @@
 //! Two rewrite rules: a map into the map that reads it, and a map into the matmul it reads.
 //! Neither changes a result: the cast at the end of a program rounds where the store would have.
 
-use crate::graph::{Edge, Graph, GraphNode, Source};
-use crate::{Expr, Op, Spec};
+use crate::{Edge, Expr, Graph, GraphNode, Op, Source, Spec};
 
 /// A node that can still be rewritten. Sources name nodes by their number in the graph.
 pub(crate) struct Item {

@@ -3,6 +3,7 @@
 use crate::Shape;
 use crate::shape::MAX_RANK;
 use std::array::from_fn;
+use std::ops::Range;
 
 /// ```
 /// use kiln_array::{DType, Layout, Shape, Spec};
@@ -11,6 +12,14 @@ use std::array::from_fn;
 /// assert_eq!((layout.strides(), layout.offset()), (&[3, 1][..], 0));
 /// assert!(layout.is_contiguous() && layout.covers(6));
 /// assert_eq!(layout.position(4), 4);
+/// let columns = layout.slice(1, 1..3).and_then(|view| view.transpose(0, 1)).unwrap();
+/// assert_eq!(*columns.shape(), [2, 2]);
+/// assert_eq!(columns.reshape(Shape::new(&[4]).unwrap()), None);
+/// assert_eq!(layout.step(1, 2).unwrap().strides(), [3, 2]);
+/// let stretched = Layout::contiguous(Shape::new(&[3]).unwrap()).broadcast(shape);
+/// assert_eq!(stretched.unwrap().strides(), [0, 1]);
+/// assert_eq!(shape.with(0, 5).and_then(|shape| shape.swapped(0, 1)), Shape::new(&[3, 5]));
+/// assert_eq!(*shape.without_last(), [2]);
 /// assert_eq!((layout.shape().elements(), shape.last_axis()), (6, 3));
 /// assert_eq!(shape.broadcast(&Shape::SCALAR), Some(shape));
 /// assert_eq!(Spec { dtype: DType::F16, shape }.bytes(), 12);
@@ -69,47 +78,47 @@ impl Layout {
         self.offset == 0 && self.shape.elements() == elements && self.is_contiguous()
     }
 
-    /// Elements `start..end` of `axis`. The range lies inside the axis.
-    pub(crate) fn slice(mut self, axis: usize, start: usize, end: usize) -> Layout {
-        if end > start {
-            self.offset += start * self.strides[axis];
+    /// Elements `range` of `axis`, or `None` where they are not inside.
+    pub fn slice(mut self, axis: usize, range: Range<usize>) -> Option<Layout> {
+        let length = *self.shape.get(axis)?;
+        if range.start > range.end || range.end > length {
+            return None;
         }
-        self.shape = self.shape.with(axis, end - start);
+        if !range.is_empty() {
+            self.offset += range.start * self.strides[axis];
+        }
+        self.shape = self.shape.with(axis, range.len())?;
         if self.shape.elements() == 0 {
             // What holds nothing starts at the start: there may be no element to point at.
             self.offset = 0;
         }
-        self
+        Some(self)
     }
 
-    /// Every `step`th element of `axis`, from the first on; `step` is not 0.
-    pub(crate) fn step(mut self, axis: usize, step: usize) -> Layout {
-        self.shape = self.shape.with(axis, self.shape[axis].div_ceil(step));
+    /// Every `step`th element of `axis`, from the first on, or `None` where that is no axis or no step.
+    pub fn step(mut self, axis: usize, step: usize) -> Option<Layout> {
+        let all = self.shape.get(axis).filter(|_| step > 0)?;
+        let length = all.div_ceil(step);
+        self.shape = self.shape.with(axis, length)?;
         // Of one element, or of none, no distance counts.
-        let several = self.shape[axis] > 1;
-        self.strides[axis] = if several {
-            self.strides[axis] * step
-        } else {
-            0
-        };
-        self
+        let stride = self.strides[axis];
+        self.strides[axis] = if length > 1 { stride * step } else { 0 };
+        Some(self)
     }
 
-    /// Axes `a` and `b` exchanged.
-    pub(crate) fn transpose(mut self, a: usize, b: usize) -> Layout {
-        let (length_a, length_b) = (self.shape[a], self.shape[b]);
-        self.shape = self.shape.with(a, length_b).with(b, length_a);
-        let (step_a, step_b) = (self.strides[a], self.strides[b]);
-        self.strides = from_fn(|axis| match axis {
-            _ if axis == a => step_b,
-            _ if axis == b => step_a,
-            _ => self.strides[axis],
-        });
-        self
+    /// Axes `a` and `b` exchanged, or `None` where one is not there.
+    pub fn transpose(mut self, a: usize, b: usize) -> Option<Layout> {
+        self.shape = self.shape.swapped(a, b)?;
+        self.strides.swap(a, b);
+        Some(self)
     }
 
-    /// Repeats axes of length 1 so that the shape becomes `shape`, which this one broadcasts to.
-    pub(crate) fn broadcast(self, shape: Shape) -> Layout {
+    /// Repeats axes of length 1 so that the shape becomes `shape`, or `None` where this one does not
+    /// stretch to it.
+    pub fn broadcast(self, shape: Shape) -> Option<Layout> {
+        if self.shape.broadcast(&shape) != Some(shape) {
+            return None;
+        }
         let missing = shape.len() - self.shape.len();
         let dims = self.shape.dims();
         let step = |axis: usize| {
@@ -119,19 +128,22 @@ impl Layout {
                 self.strides[axis]
             }
         };
-        Layout {
+        Some(Layout {
             shape,
             strides: match missing {
                 0 => from_fn(step),
                 _ => from_fn(|axis| axis.checked_sub(missing).map_or(0, step)),
             },
             offset: self.offset,
-        }
+        })
     }
 
-    /// The same elements in the same order under another shape of as many elements.
-    /// `None` if no strides express it: then the elements have to be copied.
-    pub(crate) fn reshape(self, shape: Shape) -> Option<Layout> {
+    /// The same elements in the same order under another shape of as many elements. `None` if no
+    /// strides express it: then the elements have to be copied.
+    pub fn reshape(self, shape: Shape) -> Option<Layout> {
+        if shape.elements() != self.shape.elements() {
+            return None;
+        }
         if self.is_contiguous() {
             return Some(Layout {
                 offset: self.offset,
@@ -200,10 +212,13 @@ mod tests {
 
     #[test]
     fn views_compose() {
-        let view = layout(&[3, 4]).slice(1, 1, 3).transpose(0, 1);
+        let view = layout(&[3, 4])
+            .slice(1, 1..3)
+            .and_then(|v| v.transpose(0, 1))
+            .unwrap();
         assert_eq!(positions(view), [1, 5, 9, 2, 6, 10]);
         assert!(!view.is_contiguous());
-        assert!(layout(&[3, 4]).slice(0, 1, 3).is_contiguous());
+        assert!(layout(&[3, 4]).slice(0, 1..3).unwrap().is_contiguous());
     }
 
     #[test]
@@ -211,11 +226,16 @@ mod tests {
         let shapes: [&[usize]; 6] = [&[12], &[3, 4], &[2, 6], &[4, 3], &[2, 2, 3], &[1, 12, 1]];
         let sources = [
             layout(&[3, 4]),
-            layout(&[3, 8]).slice(1, 2, 6),
-            layout(&[4, 3]).transpose(0, 1),
-            layout(&[2, 3, 4]).slice(1, 0, 2).slice(2, 1, 4),
-            layout(&[1, 4]).broadcast(Shape::new(&[3, 4]).unwrap()),
-            layout(&[2, 3, 2]).transpose(0, 1),
+            layout(&[3, 8]).slice(1, 2..6).unwrap(),
+            layout(&[4, 3]).transpose(0, 1).unwrap(),
+            layout(&[2, 3, 4])
+                .slice(1, 0..2)
+                .and_then(|v| v.slice(2, 1..4))
+                .unwrap(),
+            layout(&[1, 4])
+                .broadcast(Shape::new(&[3, 4]).unwrap())
+                .unwrap(),
+            layout(&[2, 3, 2]).transpose(0, 1).unwrap(),
         ];
         let mut expressed = 0;
         for source in sources {
@@ -234,10 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_inside_is_no_view() {
+        let view = layout(&[3, 4]);
+        let shape = |dims: &[usize]| Shape::new(dims).unwrap();
+        for refused in [
+            view.slice(1, 2..5),
+            #[allow(clippy::reversed_empty_ranges, reason = "what callers may get wrong")]
+            view.slice(0, 2..1),
+            view.slice(2, 0..1),
+            view.step(0, 0),
+            view.step(2, 1),
+            view.transpose(0, 2),
+            view.broadcast(shape(&[3, 8])),
+            view.broadcast(shape(&[4])),
+            view.reshape(shape(&[3, 5])),
+        ] {
+            assert_eq!(refused, None);
+        }
+    }
+
+    #[test]
     fn splitting_heads_of_a_wider_row_is_a_view() {
         let view = layout(&[5, 12])
-            .slice(1, 4, 12)
-            .reshape(Shape::new(&[5, 2, 4]).unwrap());
+            .slice(1, 4..12)
+            .and_then(|rows| rows.reshape(Shape::new(&[5, 2, 4]).unwrap()));
         assert_eq!(view.map(|v| v.strides().to_vec()), Some(vec![12, 4, 1]));
     }
 }

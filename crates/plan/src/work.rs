@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_repeated_is_read_once() {
         let mut row = operand(DType::F32, &[1, 64]);
-        row.layout = row.layout.broadcast(Shape::new(&[7, 64]).unwrap());
+        row.layout = row.layout.broadcast(Shape::new(&[7, 64]).unwrap()).unwrap();
         assert_eq!(bytes(&row), 256);
     }
 }

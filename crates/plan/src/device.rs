@@ -1,9 +1,10 @@
 //! A device: a backend, its compiled programs, and what has happened on it.
 
-use crate::graph::Graph;
 use crate::schedule::Schedule;
-use crate::trace::{Trace, TracedNode};
-use crate::{Backend, Error, Operand, Origin, Place, Plan, Program, Result, Slot};
+use crate::{
+    Backend, Buffer, Error, Graph, Operand, Origin, Place, Plan, Program, Result, Slot, Spec,
+    Traced,
+};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -31,9 +32,6 @@ const PROGRAMS: usize = 8;
 /// eval(&[&x, &y])?;
 /// assert_eq!(device.stats().evaluations, 1);
 /// assert!(!device.queues());
-/// // The same from simpler operations.
-/// let simpler = Op::Softmax.decompose(&[x])?.ok_or("softmax is no primitive")?;
-/// assert_eq!(simpler.to_vec::<f32>()?.len(), 2);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -53,20 +51,24 @@ struct Inner {
 /// Called with every plan that is compiled.
 pub type Observer = Box<dyn Fn(&Plan) + Send + Sync>;
 
-pub(crate) struct Compiled {
-    pub(crate) program: Box<dyn Program>,
-    pub(crate) schedule: Schedule,
+/// A graph's program, and where its results lie.
+pub struct Compiled {
+    program: Box<dyn Program>,
+    schedule: Schedule,
     plan: Plan,
 }
 
+/// Where the nodes of a graph come from.
+type Origins<'a> = &'a dyn Fn(u32) -> Option<Origin>;
+
 impl Schedule {
     /// What a step of this schedule's plan does, for the nodes that were traced.
-    fn place(&self, plan: &Plan, step: usize, traced: &[TracedNode]) -> Option<Place> {
+    fn place(&self, plan: &Plan, step: usize, origin: Origins<'_>) -> Option<Place> {
         let (known, nodes) = (plan.steps.get(step)?, self.nodes.get(step)?);
         let mut origins: Vec<Origin> = Vec::new();
-        for node in nodes.iter().filter_map(|node| traced.get(*node as usize)) {
-            if !origins.iter().any(|known| known.reads_as(&node.origin)) {
-                origins.push(node.origin);
+        for origin in nodes.iter().filter_map(|node| origin(*node)) {
+            if !origins.iter().any(|known| known.reads_as(&origin)) {
+                origins.push(origin);
             }
         }
         Some(Place {
@@ -80,7 +82,7 @@ impl Schedule {
 
     /// The error of a program that could not be compiled. For temporary memory that there is not,
     /// the first step is named that needs so much.
-    fn refused(&self, error: Error, plan: &Plan, traced: &[TracedNode]) -> Error {
+    fn refused(&self, error: Error, plan: &Plan, origin: Origins<'_>) -> Error {
         let error = match error {
             Error::Memory { bytes, .. } => {
                 let large = |output: &Operand| {
@@ -94,18 +96,39 @@ impl Schedule {
             }
             other => other,
         };
-        error.located(|step| self.place(plan, step, traced))
+        error.located(|step| self.place(plan, step, origin))
     }
 }
 
 impl Compiled {
-    /// `error` with the place of the step that it names.
-    pub(crate) fn located(&self, error: Error, traced: &[TracedNode]) -> Error {
-        error.located(|step| self.schedule.place(&self.plan, step, traced))
+    /// Runs the program: `externals` are the leaves' buffers, then those of [`Compiled::fresh`].
+    /// Returns once the work is submitted (GPU) or done (CPU).
+    pub fn run(&self, externals: &[Buffer]) -> Result<()> {
+        self.program.run(externals)
     }
 
-    /// The step that makes what external slot `slot` holds after a run.
-    pub(crate) fn maker(&self, slot: usize) -> Option<usize> {
+    /// Dtype and shape of each buffer that the program fills.
+    pub fn fresh(&self) -> &[Spec] {
+        &self.schedule.fresh
+    }
+
+    /// In the order of the nodes, each that escapes and which external buffer it ends up in.
+    pub fn results(&self) -> &[(u32, u32)] {
+        &self.schedule.results
+    }
+
+    /// The plan that the program was compiled from.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// `error` with the place of the step that it names; `origin` is that of the graph's nodes.
+    pub fn located(&self, error: Error, origin: impl Fn(u32) -> Option<Origin>) -> Error {
+        error.located(|step| self.schedule.place(&self.plan, step, &origin))
+    }
+
+    /// The step that makes what external buffer `slot` holds after a run.
+    pub fn maker(&self, slot: usize) -> Option<usize> {
         let mut steps = self.plan.steps.iter();
         steps.position(|step| step.output.slot as usize == slot)
     }
@@ -204,23 +227,25 @@ impl Device {
         self.0.backend.together().max(1)
     }
 
-    pub(crate) fn backend(&self) -> &dyn Backend {
+    /// The backend.
+    pub fn backend(&self) -> &dyn Backend {
         &*self.0.backend
     }
 
     /// The number of a new evaluation, held while it lasts: there is one at a time.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, u64> {
+    pub fn turn(&self) -> MutexGuard<'_, u64> {
         let mut turn = lock(&self.0.turn);
         *turn += 1;
         turn
     }
 
-    pub(crate) fn count(&self, change: impl FnOnce(&mut Stats)) {
+    /// Changes the counters.
+    pub fn count(&self, change: impl FnOnce(&mut Stats)) {
         change(&mut lock(&self.0.stats));
     }
 
     /// The error that broke this device, if one did.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.0
             .failure
             .get()
@@ -228,12 +253,12 @@ impl Device {
     }
 
     /// Marks the device as broken: what its buffers hold is unknown.
-    pub(crate) fn fail(&self, error: Error) -> Error {
+    pub fn fail(&self, error: Error) -> Error {
         self.0.failure.get_or_init(|| error).clone()
     }
 
     /// How many nodes, edges and leaves the most recent graph had: the next one is often alike.
-    pub(crate) fn sizes(&self) -> [usize; 3] {
+    pub fn sizes(&self) -> [usize; 3] {
         let programs = lock(&self.0.programs);
         programs.last().map_or([0; 3], |(graph, _)| {
             [graph.nodes.len(), graph.edges.len(), graph.leaves.len()]
@@ -241,15 +266,18 @@ impl Device {
     }
 
     /// The program for what was traced: that of a graph of equal structure, or a new one.
-    pub(crate) fn program(&self, trace: &Trace) -> Result<Arc<Compiled>> {
+    pub fn program(&self, traced: &impl Traced) -> Result<Arc<Compiled>> {
         let mut programs = lock(&self.0.programs);
-        if let Some(at) = programs.iter().rposition(|(graph, _)| graph.matches(trace)) {
+        if let Some(at) = programs
+            .iter()
+            .rposition(|(graph, _)| traced.matches(graph))
+        {
             let entry = programs.remove(at);
             let compiled = entry.1.clone();
             programs.push(entry);
             return Ok(compiled);
         }
-        let graph = Graph::new(trace);
+        let graph = traced.graph();
         let (schedule, plan) = Schedule::new(&graph, self.0.options);
         if let Some(observer) = &self.0.observer {
             observer(&plan);
@@ -259,7 +287,8 @@ impl Device {
             programs.remove(0);
         }
         let program = self.0.backend.compile(&plan);
-        let program = program.map_err(|error| schedule.refused(error, &plan, &trace.nodes))?;
+        let program =
+            program.map_err(|error| schedule.refused(error, &plan, &|node| traced.origin(node)))?;
         let compiled = Arc::new(Compiled {
             program,
             schedule,

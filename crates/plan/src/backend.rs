@@ -1,6 +1,6 @@
 //! What a backend is: something that compiles plans and runs them. It never sees an `Array`.
 
-use crate::{Op, Plan, Result, Spec};
+use crate::{DType, Op, Plan, Result, Spec};
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
@@ -170,5 +170,39 @@ impl Part {
             scales: None,
             biases: None,
         }
+    }
+    /// Whether the blocks together are an array of `spec`, or what was expected.
+    pub fn check(parts: &[Part], spec: &Spec) -> std::result::Result<(), String> {
+        let rows = spec.shape.first().copied().unwrap_or(1);
+        let given: usize = parts.iter().map(|part| part.rows).sum();
+        if given != rows {
+            return Err(format!("{rows} rows, not {given}"));
+        }
+        let row = spec.shape.get(1..).map_or(1, |axes| axes.iter().product());
+        for part in parts {
+            let planes = match spec.dtype {
+                DType::Quantised(format) => {
+                    if spec.shape.len() != 2 || row % format.group() != 0 {
+                        return Err("two axes and rows of whole groups".into());
+                    }
+                    let biases = if format.has_biases() {
+                        format.scale_row(row)
+                    } else {
+                        0
+                    };
+                    [format.code_row(row), format.scale_row(row), biases]
+                }
+                plain => [plain.row_bytes(row), 0, 0],
+            };
+            let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |b| b.len());
+            let given = [part.data.len(), length(&part.scales), length(&part.biases)];
+            let wanted = planes.map(|plane| plane * part.rows);
+            if given != wanted {
+                return Err(format!(
+                    "{wanted:?} bytes of data, scales and biases, not {given:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::device::Options;
 use crate::fuse::{self, Item};
-use crate::graph::{Edge, Graph, Leaf, Source};
-use crate::{Layout, Op, Operand, Plan, Slot, Spec, Step};
+use crate::{Edge, Graph, Layout, Leaf, Op, Operand, Plan, Slot, Source, Spec, Step};
 use rustc_hash::FxHashMap;
 
 /// What evaluation needs to know of a plan: which fresh buffers it wants after the leaves', and
@@ -13,7 +12,6 @@ pub(crate) struct Schedule {
     pub(crate) results: Vec<(u32, u32)>,
     /// For each step the nodes that it computes, its own first; of a copy those of its reader.
     pub(crate) nodes: Vec<Vec<u32>>,
-    pub(crate) copies: usize,
 }
 
 /// A value that a step makes or a leaf holds; several in turn may live in one place.
@@ -223,7 +221,6 @@ impl Scheduler {
                 .iter()
                 .map(|at| items[*at].parts.clone())
                 .collect(),
-            copies: plan.copies(),
         };
         (schedule, plan)
     }

@@ -66,9 +66,19 @@ pub fn label<R>(name: &'static str, number: usize, f: impl FnOnce() -> R) -> R {
     within(Scope { label, ..scope }, f)
 }
 
+/// ```
+/// use kiln_plan::{Error, Origin, Place, Shape, Spec, DType};
+/// let outer = Origin::new(std::panic::Location::caller());
+/// let inner = outer.lend(|| Origin::new(std::panic::Location::caller()));
+/// assert!(inner.reads_as(&outer) && outer.site.file() == file!());
+/// let output = Spec { dtype: DType::F32, shape: Shape::SCALAR };
+/// let place = Place { step: None, op: "copy", inputs: vec![output], output, origins: vec![outer] };
+/// let error = Error::Memory { device: "cpu".into(), bytes: 4 }.at(place);
+/// assert!(error.to_string().starts_with("copy of f32[] giving f32[] (at "));
+/// ```
 impl Origin {
     /// That of a node made now by a call at `site`.
-    pub(crate) fn new(site: &'static Location<'static>) -> Origin {
+    pub fn new(site: &'static Location<'static>) -> Origin {
         let scope = SCOPE.get();
         Origin {
             site: scope.site.unwrap_or(site),
@@ -77,13 +87,13 @@ impl Origin {
     }
 
     /// Whether both are told in the same words: the same line for the same part.
-    pub(crate) fn reads_as(&self, other: &Origin) -> bool {
+    pub fn reads_as(&self, other: &Origin) -> bool {
         let place = |origin: &Origin| (origin.site.file(), origin.site.line());
         place(self) == place(other) && self.label == other.label
     }
 
     /// Calls `f`; nodes that it makes have this origin.
-    pub(crate) fn lend<R>(self, f: impl FnOnce() -> R) -> R {
+    pub fn lend<R>(self, f: impl FnOnce() -> R) -> R {
         let site = Some(self.site);
         let label = self.label;
         within(Scope { site, label }, f)
