@@ -1,7 +1,7 @@
 //! Every composite operation from simpler ones: its definition, its test oracle, and what runs
 //! where a backend has no kernel for it.
 
-use crate::{Array, DType, Op, Pairing, Result, Scalar, concat, custom};
+use crate::{Array, DType, Op, Pairing, Result, Scalar, concat, custom, sort};
 
 /// The same result from simpler operations, or `None` for a primitive (`Map`, `Copy`, `Take`,
 /// `Write`, `Reduce`, `ArgMax`, `Matmul`). Rounds where the operation rounds.
@@ -17,6 +17,7 @@ use crate::{Array, DType, Op, Pairing, Result, Scalar, concat, custom};
 /// ```
 pub fn decompose(op: &Op, inputs: &[Array]) -> Result<Option<Array>> {
     Ok(Some(match (op, inputs) {
+        (Op::ArgSort, [x]) => sort::network(x)?,
         (Op::Softmax, [x]) => softmax(&x.cast(DType::F32)?)?.cast(x.dtype())?,
         (Op::RmsNorm { eps }, [x, weight]) => {
             let wide = x.cast(DType::F32)?;

@@ -221,7 +221,8 @@ impl Tracer<'_> {
                     site: node.origin.site,
                 });
             }
-            let whole = simpler.layout.covers(simpler.node.spec.shape.elements());
+            let made = simpler.node.spec.shape;
+            let whole = made == node.spec.shape && simpler.layout.covers(made.elements());
             work = match simpler.node.state() {
                 // Work that two nodes shared would count as two edges where there is one handle.
                 State::Pending(inner) if whole && Arc::strong_count(&simpler.node) == 1 => inner,

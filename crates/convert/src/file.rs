@@ -1,5 +1,6 @@
 //! Files of the output: hashed as they are written, and on the disk before they count.
 
+use crate::Error;
 use crate::Result;
 use crate::output::{read_error, write_error};
 use kiln_formats::Sums;
@@ -63,8 +64,8 @@ fn absorb(
     Ok(done)
 }
 
-/// The length and the digest of the file at `path`; of its beginning where `go_on` says no. What
-/// it is said to store must be there.
+/// The length and the digest of the file at `path`, unless `go_on` says no. What it is said to store
+/// must be there.
 pub(crate) fn hashed(
     path: &Path,
     mut sums: Sums,
@@ -77,6 +78,9 @@ pub(crate) fn hashed(
         sums.update(piece);
     };
     let bytes = absorb(&mut file, &mut take, u64::MAX, go_on).map_err(error)?;
+    if !go_on() {
+        return Err(Error::Interrupted);
+    }
     sums.check(path)?;
     Ok((bytes, digits(&hash)))
 }

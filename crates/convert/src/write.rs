@@ -66,9 +66,19 @@ pub(crate) type Tell<'a> = &'a mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>;
 
 /// Writes weights, configuration and other files into the staging directory.
 pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Result<Written> {
+    // Set by whoever fails first: the other one need not go on.
     let stop = AtomicBool::new(false);
+    let mut tell = |progress: &Progress<'_>| match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => tell(progress),
+    };
+    let tell: Tell<'_> = &mut tell;
     std::thread::scope(|scope| {
-        let sources = scope.spawn(|| hash_sources(plan, &stop));
+        let sources = scope.spawn(|| {
+            let sources = hash_sources(plan, &stop);
+            stop.fetch_or(sources.is_err(), Ordering::Relaxed);
+            sources
+        });
         let written = write_output(plan, staging, plan.layout.limit(), tell).and_then(|written| {
             let (done, total) = (plan.bytes(), plan.bytes());
             while !sources.is_finished() {
@@ -86,18 +96,22 @@ pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Resul
             }
             Ok(written)
         });
-        stop.store(written.is_err(), Ordering::Relaxed);
-        let sources = sources.join();
-        let (files, distances) = written?;
-        let Ok(sources) = sources else {
+        stop.fetch_or(written.is_err(), Ordering::Relaxed);
+        let sources = sources.join().unwrap_or_else(|_| {
             let fault = std::io::Error::other("the thread that read it failed");
-            return Err(read_error(&plan.path, fault).into());
-        };
-        Ok(Written {
-            files,
-            distances,
-            sources: sources?,
-        })
+            Err(read_error(&plan.path, fault).into())
+        });
+        match (written, sources) {
+            (Ok((files, distances)), Ok(sources)) => Ok(Written {
+                files,
+                distances,
+                sources,
+            }),
+            // Where one failed, the other was only told to end.
+            (Err(Error::Interrupted), Err(error)) | (Err(error), _) | (Ok(_), Err(error)) => {
+                Err(error)
+            }
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::Precision;
 use crate::kernels::Kernel;
 use crate::kernels::argmax::ArgMax;
+use crate::kernels::argsort::ArgSort;
 use crate::kernels::attention::Attention;
 use crate::kernels::copy::Copy;
 use crate::kernels::custom::Custom;
@@ -125,6 +126,7 @@ fn kernel(isa: &'static Isa, step: &Step, by_blocks: bool) -> Option<Box<dyn Ker
             Box::new(Reduce::new(isa, *kind, *axis as usize, &inputs[0], output))
         }
         Op::ArgMax => Box::new(ArgMax::new(isa, &inputs[0], output)),
+        Op::ArgSort => Box::new(ArgSort::new(&inputs[0], output)),
         Op::Softmax => Box::new(Softmax::new(isa, &inputs[0], output)),
         Op::RmsNorm { eps } | Op::LayerNorm { eps } => {
             Box::new(Norm::new(isa, eps.get(), inputs, output))

@@ -92,6 +92,9 @@ pub enum Op {
     /// Position of the largest element of the innermost axis, which goes: `x[…, n] → [… ] u32`.
     /// The lowest of equals; the first NaN, if there is one.
     ArgMax,
+    /// Where the elements of each row lie in rising order, equal ones in the order in which they lie:
+    /// `x[…, n] u32 → [… , n] u32`.
+    ArgSort,
     /// `exp(x - max) / Σ exp(x - max)` along the innermost axis.
     Softmax,
     /// `x / √(mean(x²) + eps)`, rounded, times `weight`: `x[…, n], weight[n] → x` in their joint
@@ -158,6 +161,7 @@ impl Op {
                 kind: Reduce::Mean, ..
             } => "mean",
             Op::ArgMax => "argmax",
+            Op::ArgSort => "argsort",
             Op::Softmax => "softmax",
             Op::RmsNorm { .. } => "rms_norm",
             Op::LayerNorm { .. } => "layer_norm",
@@ -230,6 +234,15 @@ impl Op {
                     dtype: DType::U32,
                     shape: x.shape.without_last(),
                 })
+            }
+            Op::ArgSort => {
+                let [x] = operands(inputs)?;
+                let rows = x.dtype == DType::U32 && !x.shape.is_empty();
+                require(
+                    rows && u32::try_from(x.shape.last_axis()).is_ok(),
+                    "rows of u32",
+                )?;
+                Ok(*x)
             }
             Op::Softmax => {
                 let [x] = operands(inputs)?;

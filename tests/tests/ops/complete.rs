@@ -115,6 +115,7 @@ fn operations() -> Vec<(Op, Vec<Vec<usize>>)> {
         reduce(Reduce::Max),
         reduce(Reduce::Mean),
         Op::ArgMax,
+        Op::ArgSort,
         Op::Softmax,
         Op::RmsNorm { eps },
         Op::LayerNorm { eps },
@@ -126,7 +127,9 @@ fn operations() -> Vec<(Op, Vec<Vec<usize>>)> {
     ];
     let shapes = |op: &Op| -> Vec<Vec<usize>> {
         match op {
-            Op::Map(_) | Op::Copy | Op::Reduce { .. } | Op::ArgMax | Op::Softmax => vec![vec![2]],
+            Op::Map(_) | Op::Copy | Op::Reduce { .. } | Op::ArgMax | Op::ArgSort | Op::Softmax => {
+                vec![vec![2]]
+            }
             Op::Take => vec![vec![3, 128], vec![2]],
             Op::Write { .. } => vec![vec![4], vec![2], vec![2]],
             Op::RmsNorm { .. } => vec![vec![2], vec![2]],
@@ -203,13 +206,16 @@ fn every_operation_runs_with_every_dtype_and_format_it_accepts() {
     complete(&seen(devices::watched));
 }
 
-/// A decomposition would run other operations.
+/// A decomposition would run other operations. Order alone is left to its definition.
 #[test]
 fn the_gpu_has_a_kernel_of_its_own_for_each() {
     if let Some(gpu) = devices::gpu_backend(&devices::noop()) {
-        complete(&seen(|options, observer| {
-            Device::with(gpu, options, Some(observer))
-        }));
+        let mut seen = seen(|options, observer| Device::with(gpu, options, Some(observer)));
+        assert!(
+            seen.insert(step(&Op::ArgSort, &[DType::U32])),
+            "it has one: say so here"
+        );
+        complete(&seen);
     }
 }
 

@@ -30,8 +30,12 @@ impl CustomOp for Shifted {
         }
     }
 
+    /// Computed under another shape than that of the result.
     fn decompose(&self, inputs: &[Array]) -> Result<Array> {
-        (&inputs[0] * self.factor)? + self.shift
+        let x = &inputs[0];
+        let column = x.reshape(&[x.shape().elements(), 1])?;
+        let shift = Array::full(self.shift, x.dtype(), &[1, 1], x.device())?;
+        ((column * self.factor)? + shift)?.reshape(&x.shape())
     }
 }
 

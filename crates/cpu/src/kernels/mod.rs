@@ -1,6 +1,7 @@
 //! The kernels: what the steps of a plan are lowered to.
 
 pub(crate) mod argmax;
+pub(crate) mod argsort;
 pub(crate) mod attention;
 mod attention_pairs;
 mod attention_queries;

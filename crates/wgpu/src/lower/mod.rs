@@ -60,6 +60,7 @@ pub(crate) const TOGETHER: usize = matmul::FEW;
 pub(crate) fn supports(op: &Op, inputs: &[Spec]) -> bool {
     match op {
         Op::Custom(custom) => custom.wgsl(inputs).is_some(),
+        Op::ArgSort => false,
         _ => true,
     }
 }
@@ -137,6 +138,7 @@ impl Lowering<'_> {
             Op::Write { axis } => self.write(*axis as usize, inputs, output),
             Op::Reduce { kind, axis } => self.reduce(*kind, *axis as usize, &inputs[0], output),
             Op::ArgMax => self.argmax(&inputs[0], output),
+            Op::ArgSort => Err(self.context.failed("argsort has no kernel here")),
             Op::Softmax => self.softmax(&inputs[0], output),
             Op::RmsNorm { eps } | Op::LayerNorm { eps } => self.norm(eps.get(), inputs, output),
             Op::Rope {
