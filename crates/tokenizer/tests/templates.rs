@@ -96,6 +96,13 @@ fn render(template: &str) -> Result<String, Error> {
     ChatTemplate::new("test", template)?.render(&messages, false, &Map::new())
 }
 
+/// A template that repeats `step` sixty times, and shows `ns.s`, which was `a`.
+fn doubled(step: &str) -> String {
+    format!(
+        "{{% set ns = namespace(s='a') %}}{{% for i in range(60) %}}{step}{{% endfor %}}{{{{ ns.s }}}}"
+    )
+}
+
 #[test]
 fn a_hostile_template_is_an_error() {
     let long = format!("{{{{ {}1 }}}}", "1 + ".repeat(100_000));
@@ -121,6 +128,19 @@ fn a_hostile_template_is_an_error() {
         "{{ 'a\\nb' | indent(width=99999999999) }}",
         "{{ messages | tojson(indent=99999999999) }}",
         "{{ messages | batch(99999999999) }}",
+        "{{ 'a' * 20 }}",
+        "{{ 3 * [1] }}",
+        "{{0~60010150*['a'] }}",
+        &doubled("{% set ns.s = ns.s ~ ns.s %}"),
+        &doubled("{% set ns.s = ns.s + ns.s %}"),
+        &doubled("{% set ns.s = ns.s.replace('a', 'aa') %}"),
+        &doubled("{% set ns.s = ns.s | replace('a', 'aa') %}"),
+        &doubled("{% set ns.s = [ns.s, ns.s] | join %}"),
+        &doubled("{% set ns.s = 'a'.join([ns.s, ns.s]) %}"),
+        &doubled("{% set s %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = s %}"),
+        &doubled("{% set ns.s = [ns.s, ns.s] %}"),
+        &doubled("{% set ns.s = [ns.s, ns.s] %}").replace("{{ ns.s }}", "{{ ns.s | string }}"),
+        &doubled("{% set ns.s = [ns.s, ns.s] %}").replace("{{ ns.s }}", "{{ ns.s | tojson }}"),
         "{{ 2 ** 99999999999 }}",
         "{{ 1 // 0 }}",
         "{{ 1 % 0 }}",

@@ -5,6 +5,7 @@ use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind, ValueOrKwarg
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
+use super::budget;
 use super::rewrite::SLICE;
 
 const WIDEST: usize = 999;
@@ -95,7 +96,24 @@ fn method(
     arguments: &[Value],
 ) -> Result<Value, Error> {
     match (name, value.as_str()) {
-        (SLICE, _) => slice(value, arguments),
+        (SLICE, _) => {
+            budget::spend(state, value)?;
+            slice(value, arguments)
+        }
+        ("join", Some(between)) => {
+            for values in arguments {
+                budget::pay_join(state, values, between.len())?;
+            }
+            pycompat::unknown_method_callback(state, value, name, arguments)
+        }
+        ("replace", Some(text)) => {
+            if let [from, to, ..] = arguments
+                && let (Some(from), Some(to)) = (from.as_str(), to.as_str())
+            {
+                budget::pay_replace(state, text, from, to)?;
+            }
+            pycompat::unknown_method_callback(state, value, name, arguments)
+        }
         ("title", Some(text)) if arguments.is_empty() => Ok(title(text).into()),
         ("format", Some(text)) => {
             narrow(text)?;

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
+
+use super::budget;
 
 const DEPTH: usize = 100;
 const WIDEST_INDENT: i64 = 64;
@@ -18,7 +20,12 @@ struct Writer {
     out: String,
 }
 
-pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    options: Kwargs,
+) -> Result<String, Error> {
+    budget::spend(state, value)?;
     let indent = match options.get::<Option<Value>>("indent")? {
         None => None,
         Some(value) if value.is_none() => None,

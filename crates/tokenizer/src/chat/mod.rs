@@ -1,5 +1,6 @@
 //! A conversation rendered by the model's chat template.
 
+mod budget;
 mod clock;
 mod guard;
 mod json;
@@ -77,6 +78,7 @@ impl ChatTemplate {
         jinja.set_fuel(Some(FUEL));
         jinja.set_recursion_limit(DEPTH);
         guard::install(&mut jinja);
+        budget::install(&mut jinja);
         jinja.add_filter("tojson", json::tojson);
         jinja.add_function("raise_exception", refuse);
         jinja.add_function("strftime_now", |format: &str| {
@@ -124,7 +126,8 @@ impl ChatTemplate {
 
     /// The prompt text of a conversation. `add_generation_prompt` ends it with the opening of the
     /// assistant's turn; `extra` variables go before those of [`ChatTemplate::with_variables`].
-    /// A template that runs too long or too deep, or that calls `raise_exception`, is an error.
+    /// A template that runs too long or too deep, makes too much text, or calls `raise_exception`, is an
+    /// error.
     pub fn render(
         &self,
         messages: &[Message],

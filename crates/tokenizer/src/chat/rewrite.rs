@@ -1,9 +1,12 @@
-//! A template in the words of the engine, which lacks two things.
+//! A template in the words of the engine, which lacks three things.
 //!
 //! The tags `{% generation %}` and `{% endgeneration %}` mark what the model wrote; they matter
 //! for training only. They become `{% with %}` and `{% endwith %}`: a scope like theirs, whose
 //! white space is treated alike. A slice `x[a:b:c]` becomes the method call `x.__slice__(a, b, c)`,
-//! since the engine's own panics on some bounds.
+//! since the engine's own panics on some bounds. The operands of `~`, `+` and `*` go through filters that
+//! count them (`budget`), since the engine lets them grow without an end.
+
+use super::budget;
 
 /// Most bytes of a tag outside its strings: operators nest as deep as a tag is long.
 const TAG_BYTES: usize = 4096;
@@ -113,12 +116,25 @@ impl Tag<'_> {
             return Err("its brackets nest more than 64 deep");
         }
         let mut parts = vec![String::new()];
-        // Whether a bracket here would be a subscript of what stands before it.
+        // Whether a value ends here, so that a bracket would be its subscript.
         let mut value = false;
         let mut word = String::new();
+        // What an operator before asks of the operand that is being read.
+        let mut asked: Option<&str> = None;
         while let Some(next) = self.text[self.at..].chars().next() {
             let part = parts.last_mut().ok_or("it has no parts")?;
-            if close.is_none() && self.text[self.at..].starts_with(self.end) {
+            let rest = &self.text[self.at..];
+            let ends = close.is_none() && rest.starts_with(self.end);
+            if value && !continues(&word, next) {
+                let operator = self.operator(rest, close);
+                if ends || Some(next) == close || operator.is_some() || ends_operand(rest) {
+                    let mut checks: Vec<&str> = asked.into_iter().chain(operator).collect();
+                    checks.dedup();
+                    part.extend(checks.into_iter().flat_map(|check| ["|", check, " "]));
+                    asked = operator;
+                }
+            }
+            if ends {
                 part.push_str(self.end);
                 self.at += self.end.len();
                 return Ok(parts);
@@ -131,7 +147,7 @@ impl Tag<'_> {
             if Some(next) == close {
                 return Ok(parts);
             }
-            if next.is_alphanumeric() || next == '_' {
+            if is_word(next) {
                 word.push(next);
                 part.push(next);
                 value = !KEYWORDS.contains(&word.as_str());
@@ -164,6 +180,18 @@ impl Tag<'_> {
         Ok(parts)
     }
 
+    /// The filter for the operands of the operator that `rest` begins with, if that makes long values.
+    fn operator(&self, rest: &str, close: Option<char>) -> Option<&'static str> {
+        let after = rest.get(1..).unwrap_or_default();
+        match rest.chars().next() {
+            // Of `+%}` the sign belongs to the end.
+            Some('+') if close.is_some() || !after.starts_with(self.end) => Some(budget::ADDED),
+            Some('~') => Some(budget::JOINED),
+            Some('*') if !after.starts_with('*') => Some(budget::FACTOR),
+            _ => None,
+        }
+    }
+
     /// Copies the rest of a string.
     fn string(&mut self, quote: char, out: &mut String) {
         out.push(quote);
@@ -178,6 +206,27 @@ impl Tag<'_> {
         }
     }
 }
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// Whether `next` belongs to the word before it, also as the sign of an exponent.
+fn continues(word: &str, next: char) -> bool {
+    let number = word.starts_with(|first: char| first.is_ascii_digit());
+    let exponent = number && word.ends_with(['e', 'E']) && matches!(next, '+' | '-');
+    exponent || (!word.is_empty() && is_word(next))
+}
+
+/// Whether what an operator stands before ends where `rest` begins.
+fn ends_operand(rest: &str) -> bool {
+    let word = rest.split(|character| !is_word(character)).next();
+    rest.starts_with([',', ':', '=', '<', '>', '!', '/', '%', '-', '+', '*', '~'])
+        || word.is_some_and(|word| ENDS.contains(&word))
+}
+
+/// Words that end an operand.
+const ENDS: [&str; 8] = ["and", "else", "if", "in", "is", "not", "or", "recursive"];
 
 /// Words after which a bracket begins a list.
 const KEYWORDS: [&str; 10] = [
@@ -209,6 +258,45 @@ fn subscript(parts: Vec<String>, value: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::rewrite;
+
+    #[test]
+    fn operands_that_may_grow_are_counted() {
+        let cases = [
+            ("{{ a ~ b }}", "{{ a |J ~ b |J }}"),
+            ("{{a~b~c}}", "{{a|J ~b|J ~c|J }}"),
+            ("{{ a + b * c - d }}", "{{ a |A + b |A |F * c |F - d }}"),
+            ("{{ -a * -b(1)[2] | f -}}", "{{ -a |F * -b(1)[2] | f |F -}}"),
+            ("{%+ if a + b and c +%}", "{%+ if a |A + b |A and c +%}"),
+            (
+                "{% set x = (a ~ 'b~c') ~ d if e else f %}",
+                "{% set x = (a |J ~ 'b~c'|J ) |J ~ d |J if e else f %}",
+            ),
+            ("{{ f(*a, **b) ** 2 }}", "{{ f(*a, **b) ** 2 }}"),
+            (
+                "{{ f(x=a ~ b, y={'k': c ~ d}) }}",
+                "{{ f(x=a |J ~ b|J , y={'k': c |J ~ d|J }) }}",
+            ),
+            ("{{ 1e+5 + 2E-3 }}", "{{ 1e+5 |A + 2E-3 |A }}"),
+            ("{{ a[b + 1:] }}", "{{ a.__slice__(b |A + 1|A, none) }}"),
+            (
+                "{% for inner in a + b recursive %}",
+                "{% for inner in a |A + b |A recursive %}",
+            ),
+        ];
+        for (template, expected) in cases {
+            let names = [
+                ("|J", "|__joined__"),
+                ("|A", "|__added__"),
+                ("|F", "|__factor__"),
+            ];
+            let expected = names
+                .iter()
+                .fold(expected.to_owned(), |text, (short, long)| {
+                    text.replace(short, long)
+                });
+            assert_eq!(rewrite(template).as_deref(), Ok(expected.as_str()));
+        }
+    }
 
     #[test]
     fn only_the_two_tags_and_slices_change() {
