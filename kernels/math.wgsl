@@ -1,4 +1,4 @@
-// The functions of kiln-array's `math` and its integer rules: WGSL leaves the precision of its own,
+// The functions of kiln-plan's `math` and its integer rules: WGSL leaves the precision of its own,
 // their domain, and division by zero open.
 
 fn exp_f32(x: f32) -> f32 {

@@ -1,6 +1,6 @@
 //! The array: a handle on a node and a view of its result.
 
-use crate::node::{Node, State, Work};
+use crate::node::{Node, Pending, State};
 use crate::{
     Bytes, DType, Device, Element, Error, Expr, Layout, Op, Part, Result, Shape, Spec, eval,
 };
@@ -126,10 +126,13 @@ impl Array {
             _ => inputs.len(),
         };
         for input in &mut inputs[first_stretched..] {
-            // What was inferred from them is what they stretch to.
-            input.layout = input.layout.broadcast(spec.shape).unwrap_or(input.layout);
+            let Some(stretched) = input.layout.broadcast(spec.shape) else {
+                let expected = format!("operands that stretch to {}", spec.shape);
+                return Err(invalid(expected, &inputs));
+            };
+            input.layout = stretched;
         }
-        let work = Arc::new(Work { op, inputs });
+        let work = Arc::new(Pending { op, inputs });
         let node = Node::new(spec, device, site, State::Pending(work));
         Ok(Array {
             node: Arc::new(node),

@@ -123,17 +123,21 @@ pub fn concat(parts: &[&Array], axis: i32) -> Result<Array> {
     for part in parts {
         let fits = part.shape().len() == first.shape().len()
             && part.shape().with(at, 0) == first.shape().with(at, 0);
-        let joint = dtype.join(part.dtype()).filter(|_| fits);
-        let expected = "arrays with a joint dtype whose lengths agree but for the axis";
-        dtype = joint.ok_or_else(|| refused("concat", expected, parts))?;
+        let Some(joint) = dtype.join(part.dtype()).filter(|_| fits) else {
+            let expected = "arrays with a joint dtype whose lengths agree but for the axis";
+            return Err(refused("concat", expected, parts));
+        };
+        dtype = joint;
         total = total.saturating_add(part.shape()[at]);
     }
-    let shape = first
-        .shape()
-        .with(at, total)
-        .filter(|_| u32::try_from(total).is_ok());
-    let shape =
-        shape.ok_or_else(|| refused("concat", "arrays that fit in memory together", parts))?;
+    let shape = first.shape().with(at, total);
+    let Some(shape) = shape.filter(|_| u32::try_from(total).is_ok()) else {
+        return Err(refused(
+            "concat",
+            "arrays that fit in memory together",
+            parts,
+        ));
+    };
     let mut result = Array::zeros(dtype, &shape, first.device())?.copy()?;
     let places = Array::arange(0, total as u32, 1, DType::U32, first.device())?;
     let mut start = 0;

@@ -17,13 +17,13 @@ pub(crate) struct Node {
 
 #[derive(Clone)]
 pub(crate) enum State {
-    Pending(Arc<Work>),
+    Pending(Arc<Pending>),
     Ready(Buffer),
 }
 
 /// How a pending result is computed. It is shared with nobody but a running evaluation, so each of
 /// its inputs is exactly one handle on another node.
-pub(crate) struct Work {
+pub(crate) struct Pending {
     pub(crate) op: Op,
     pub(crate) inputs: Vec<Array>,
 }

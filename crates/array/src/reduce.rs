@@ -79,12 +79,8 @@ impl Array {
     /// Several axes are made one first, so that there is one sum and one rounding.
     #[track_caller]
     fn reduce(&self, kind: Reduce, axes: &[usize]) -> Result<Array> {
-        let along = |array: &Array, axis: usize| {
-            let axis = axis as u8;
-            Array::make(Op::Reduce { kind, axis }, vec![array.clone()])
-        };
         if let [axis] = *axes {
-            return along(self, axis);
+            return self.along(kind, axis);
         }
         self.plain("reduce")?;
         let rank = self.shape().len();
@@ -103,10 +99,16 @@ impl Array {
         if axes.is_empty() {
             // An axis more than all of them might be one too many.
             lengths = vec![self.shape().elements(), 1];
-            return along(&self.reshape(&lengths)?, 1)?.reshape(&result);
+            return self.reshape(&lengths)?.along(kind, 1)?.reshape(&result);
         }
-        let last = lengths.len() - 1;
-        along(&self.permute(&order)?.reshape(&lengths)?, last)?.reshape(&result)
+        let joined = self.permute(&order)?.reshape(&lengths)?;
+        joined.along(kind, lengths.len() - 1)?.reshape(&result)
+    }
+
+    #[track_caller]
+    fn along(&self, kind: Reduce, axis: usize) -> Result<Array> {
+        let axis = axis as u8;
+        Array::make(Op::Reduce { kind, axis }, vec![self.clone()])
     }
 
     /// Sum along `axes`. Bools are counted in i32, bytes in u32; integers wrap.
@@ -164,13 +166,11 @@ impl Array {
     /// dtype in between.
     #[track_caller]
     pub fn var(&self, axes: impl Into<Axes>, corrections: usize) -> Result<Array> {
-        let axes: Vec<i32> = self.axes("var", axes)?.iter().map(|&a| a as i32).collect();
+        let axes = self.axes("var", axes)?;
         let wide = self.plain("reduce")?.cast(DType::F32)?;
-        let count: usize = axes
-            .iter()
-            .map(|&axis| self.shape()[axis as usize])
-            .product();
-        let squares = (&wide - wide.mean(&axes[..])?)?.square()?.sum(&axes[..])?;
+        let count: usize = axes.iter().map(|&axis| self.shape()[axis]).product();
+        let centred = (&wide - wide.reduce(Reduce::Mean, &axes)?)?;
+        let squares = centred.square()?.reduce(Reduce::Sum, &axes)?;
         let left = count as f32 - corrections as f32;
         (squares / left.max(0.0))?.cast(self.float())
     }
@@ -204,17 +204,13 @@ impl Array {
     /// `ln Σ eˣ` along `axes`, computed in f32 about the largest element.
     #[track_caller]
     pub fn logsumexp(&self, axes: impl Into<Axes>) -> Result<Array> {
-        let axes: Vec<i32> = self
-            .axes("logsumexp", axes)?
-            .iter()
-            .map(|&a| a as i32)
-            .collect();
+        let axes = self.axes("logsumexp", axes)?;
         let wide = self.plain("reduce")?.cast(DType::F32)?;
-        let max = wide.max(&axes[..])?;
+        let max = wide.reduce(Reduce::Max, &axes)?;
         let zero = Array::zeros(DType::F32, &[], self.device())?;
         // An infinite difference from an infinite maximum would be NaN.
         let base = max.is_inf()?.select(&zero, &max)?;
-        let sum = (wide - &base)?.exp()?.sum(&axes[..])?;
+        let sum = (wide - &base)?.exp()?.reduce(Reduce::Sum, &axes)?;
         (sum.log()? + base)?.cast(self.float())
     }
 

@@ -1,8 +1,8 @@
 //! The walk from the wanted arrays to everything pending below them.
 
-use crate::node::{Node, State, Work};
+use crate::node::{Node, Pending, State};
 use crate::{Array, Buffer, Device, Error, Op, Origin, Place, Result, Spec, decompose};
-use kiln_plan::{Edge, Graph, GraphNode, Leaf, Source, Traced};
+use kiln_plan::{Edge, Graph, GraphNode, Leaf, Source, Traced, Turn};
 use std::sync::Arc;
 
 /// Pending nodes in an order in which they can be computed, and the ready ones they read. It holds
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) struct Trace {
     pub(crate) nodes: Vec<TracedNode>,
     /// How each node is computed.
-    pub(crate) works: Vec<Arc<Work>>,
+    pub(crate) works: Vec<Arc<Pending>>,
     /// Where the inputs of the nodes come from, node after node.
     pub(crate) sources: Vec<Source>,
     pub(crate) leaves: Vec<TracedLeaf>,
@@ -37,9 +37,8 @@ impl Trace {
     /// Walks from the roots to everything pending below them. Unsupported operations are replaced
     /// by their decompositions on the way. Errors leave the arrays as they were, or decomposed.
     ///
-    /// The caller has the device's turn, the number of which is `turn`.
-    pub(crate) fn new(roots: &[&Array], device: &Device, turn: u64) -> Result<Trace> {
-        let [nodes, edges, leaves] = device.sizes();
+    pub(crate) fn new(roots: &[&Array], turn: &Turn<'_>) -> Result<Trace> {
+        let [nodes, edges, leaves] = turn.sizes();
         let mut tracer = Tracer {
             trace: Trace {
                 nodes: Vec::with_capacity(nodes),
@@ -50,8 +49,8 @@ impl Trace {
                 kept: Vec::new(),
             },
             specs: Vec::new(),
-            device,
-            turn,
+            device: turn.device(),
+            turn: turn.number(),
         };
         for root in roots {
             tracer.walk(root)?;
@@ -61,7 +60,7 @@ impl Trace {
 
     /// Whether `node` of `known` has the inputs of `work`, provided that all nodes before it have
     /// those of theirs.
-    fn reads(&self, known: &Graph, node: &GraphNode, work: &Work) -> bool {
+    fn reads(&self, known: &Graph, node: &GraphNode, work: &Pending) -> bool {
         let edges = node.edges(known);
         let sources = &self.sources[node.inputs.start as usize..];
         let mut inputs = work.inputs.iter().zip(sources).zip(edges);
@@ -71,16 +70,15 @@ impl Trace {
             })
     }
 
-    /// Gives the nodes that escape their buffers, by the slots of `results`, and lets go of the
-    /// graph.
-    pub(crate) fn settle(self, results: &[(u32, u32)], buffers: &[Buffer]) {
+    /// Gives the nodes that escape their buffers, by the slots of `results`, and lets go of all nodes.
+    pub(crate) fn settle(&mut self, results: &[(u32, u32)], buffers: &[Buffer]) {
         // Both are in the order of the nodes.
-        for ((number, node), &(result, slot)) in self.kept.iter().zip(results) {
-            debug_assert_eq!(*number, result, "every node that escapes has a result");
+        for ((number, node), &(result, slot)) in self.kept.drain(..).zip(results) {
+            debug_assert_eq!(number, result, "every node that escapes has a result");
             node.set(State::Ready(buffers[slot as usize].clone()));
         }
         // Readers before what they read: then each drop finds nothing else to drop.
-        self.works.into_iter().rev().for_each(drop);
+        self.works.drain(..).rev().for_each(drop);
     }
 }
 
@@ -131,7 +129,7 @@ impl Traced for Trace {
 
 /// A pending node whose inputs are being visited.
 struct Visit {
-    work: Arc<Work>,
+    work: Arc<Pending>,
     next: usize,
 }
 
@@ -188,7 +186,7 @@ impl Tracer<'_> {
     }
 
     /// The node's work, decomposed until the backend has a kernel for it.
-    fn supported(&mut self, node: &Node, mut work: Arc<Work>) -> Result<Arc<Work>> {
+    fn supported(&mut self, node: &Node, mut work: Arc<Pending>) -> Result<Arc<Pending>> {
         loop {
             self.specs.clear();
             self.specs.extend(work.inputs.iter().map(Array::spec));
@@ -226,7 +224,7 @@ impl Tracer<'_> {
             work = match simpler.node.state() {
                 // Work that two nodes shared would count as two edges where there is one handle.
                 State::Pending(inner) if whole && Arc::strong_count(&simpler.node) == 1 => inner,
-                _ => Arc::new(Work {
+                _ => Arc::new(Pending {
                     op: Op::Copy,
                     inputs: vec![simpler],
                 }),
@@ -235,7 +233,7 @@ impl Tracer<'_> {
         }
     }
 
-    fn decomposed(&self, work: &Work, wanted: Spec) -> Result<Array> {
+    fn decomposed(&self, work: &Pending, wanted: Spec) -> Result<Array> {
         let (op, device) = (&work.op, self.device.to_string());
         let Some(simpler) = decompose(op, &work.inputs)? else {
             let reason = format!("it has no kernel for {}", op.name());
@@ -254,7 +252,7 @@ impl Tracer<'_> {
         Ok(simpler)
     }
 
-    fn emit(&mut self, node: &Node, work: Arc<Work>) {
+    fn emit(&mut self, node: &Node, work: Arc<Pending>) {
         for input in &work.inputs {
             // Every input has been visited before its reader is emitted.
             let source = input.node.mark.get(self.turn).unwrap_or(Source::Leaf(0));

@@ -179,8 +179,10 @@ impl Array {
                 if self.dtype().is_quantised() {
                     return self.invalid("index", "weights that are not quantised");
                 }
-                let stepped = view.layout.step(axis, slice.step);
-                view = view.view(stepped.unwrap_or(view.layout));
+                let Some(stepped) = view.layout.step(axis, slice.step) else {
+                    return self.invalid("index", format!("axis {axis}"));
+                };
+                view = view.view(stepped);
             }
             if !slice.single {
                 kept.push(view.shape()[axis]);

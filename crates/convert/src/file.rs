@@ -1,8 +1,7 @@
 //! Files of the output: hashed as they are written, and on the disk before they count.
 
-use crate::Error;
-use crate::Result;
 use crate::output::{read_error, write_error};
+use crate::{Error, Result};
 use kiln_formats::Sums;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -37,25 +36,22 @@ fn digits(hash: &Sha256) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads `file` from where it is on, `end` bytes or to its end, and hands over each piece. Gives
-/// the bytes read; `go_on` is asked after each piece.
-fn absorb(
-    file: &mut impl Read,
-    take: &mut dyn FnMut(&[u8]),
-    end: u64,
-    go_on: &dyn Fn() -> bool,
-) -> io::Result<u64> {
+/// Reads `file` from where it is on, `end` bytes or to its end, and hands over each piece, until
+/// `take` says that it was enough. Gives the bytes read.
+fn absorb(file: &mut impl Read, take: &mut dyn FnMut(&[u8]) -> bool, end: u64) -> io::Result<u64> {
     let mut piece = vec![0; PIECE.min(usize::try_from(end).unwrap_or(PIECE))];
     let mut done = 0;
-    while done < end && go_on() {
+    while done < end {
         let most = piece
             .len()
             .min(usize::try_from(end - done).unwrap_or(PIECE));
         match file.read(&mut piece[..most]) {
             Ok(0) => break,
             Ok(count) => {
-                take(&piece[..count]);
                 done += count as u64;
+                if !take(&piece[..count]) {
+                    break;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -76,13 +72,14 @@ pub(crate) fn hashed(
     let mut take = |piece: &[u8]| {
         hash.update(piece);
         sums.update(piece);
+        go_on() && sums.check(path).is_ok()
     };
-    let bytes = absorb(&mut file, &mut take, u64::MAX, go_on).map_err(error)?;
-    if !go_on() {
-        return Err(Error::Interrupted);
-    }
+    let bytes = absorb(&mut file, &mut take, u64::MAX).map_err(error)?;
     sums.check(path)?;
-    Ok((bytes, digits(&hash)))
+    match go_on() {
+        true => Ok((bytes, digits(&hash))),
+        false => Err(Error::Interrupted),
+    }
 }
 
 /// Each point is a length and the digest of the file's beginning of that length, shorter ones
@@ -97,8 +94,11 @@ pub(crate) fn true_points(path: &Path, points: &[(u64, &str)]) -> Result<usize> 
     let (mut hash, mut at) = (Sha256::new(), 0);
     for (number, &(end, expected)) in points.iter().enumerate() {
         let length = end.saturating_sub(at);
-        let mut take = |piece: &[u8]| hash.update(piece);
-        let read = absorb(&mut file, &mut take, length, &|| true).map_err(error)?;
+        let mut take = |piece: &[u8]| {
+            hash.update(piece);
+            true
+        };
+        let read = absorb(&mut file, &mut take, length).map_err(error)?;
         if read < length || digits(&hash) != expected {
             return Ok(number);
         }
@@ -190,8 +190,11 @@ impl Output {
         let error = |source| write_error(path, source);
         let file = File::options().read(true).write(true).open(path);
         let (mut file, mut hash) = (file.map_err(error)?, Sha256::new());
-        let mut take = |piece: &[u8]| hash.update(piece);
-        let read = absorb(&mut file, &mut take, end, &|| true).map_err(error)?;
+        let mut take = |piece: &[u8]| {
+            hash.update(piece);
+            true
+        };
+        let read = absorb(&mut file, &mut take, end).map_err(error)?;
         if read < end || digits(&hash) != sha256 {
             return Ok(None);
         }

@@ -181,7 +181,7 @@ pub(crate) fn hash_sources(plan: &Plan, stop: &AtomicBool) -> Result<Vec<Hashed>
         })
     };
     let mut files = Vec::with_capacity(plan.sources.len());
-    for source in plan.sources.iter().take_while(|_| go_on()) {
+    for source in &plan.sources {
         files.push(hash(source)?);
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -129,6 +129,13 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// What was made is of no use to a run that resumes.
+    pub(crate) fn discard(&mut self) {
+        self.stays = false;
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.stays {

@@ -101,6 +101,12 @@ pub(crate) fn write(plan: &Plan, staging: &mut Staging, tell: Tell<'_>) -> Resul
             let fault = std::io::Error::other("the thread that read it failed");
             Err(read_error(&plan.path, fault).into())
         });
+        if matches!(
+            sources,
+            Err(Error::File(kiln_formats::Error::Invalid { .. }))
+        ) {
+            staging.discard();
+        }
         match (written, sources) {
             (Ok((files, distances)), Ok(sources)) => Ok(Written {
                 files,

@@ -171,11 +171,14 @@ impl Part {
             biases: None,
         }
     }
+
     /// Whether the blocks together are an array of `spec`, or what was expected.
     pub fn check(parts: &[Part], spec: &Spec) -> std::result::Result<(), String> {
         let rows = spec.shape.first().copied().unwrap_or(1);
-        let given: usize = parts.iter().map(|part| part.rows).sum();
-        if given != rows {
+        let mut counts = parts.iter().map(|part| part.rows);
+        let given = counts.try_fold(0, usize::checked_add);
+        if given != Some(rows) {
+            let given = given.unwrap_or(usize::MAX);
             return Err(format!("{rows} rows, not {given}"));
         }
         let row = spec.shape.get(1..).map_or(1, |axes| axes.iter().product());

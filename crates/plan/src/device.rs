@@ -53,20 +53,19 @@ pub type Observer = Box<dyn Fn(&Plan) + Send + Sync>;
 
 /// A graph's program, and where its results lie.
 pub struct Compiled {
+    /// How many nodes the graph has.
+    nodes: usize,
     program: Box<dyn Program>,
     schedule: Schedule,
     plan: Plan,
 }
 
-/// Where the nodes of a graph come from.
-type Origins<'a> = &'a dyn Fn(u32) -> Option<Origin>;
-
 impl Schedule {
     /// What a step of this schedule's plan does, for the nodes that were traced.
-    fn place(&self, plan: &Plan, step: usize, origin: Origins<'_>) -> Option<Place> {
+    fn place(&self, plan: &Plan, step: usize, traced: &impl Traced) -> Option<Place> {
         let (known, nodes) = (plan.steps.get(step)?, self.nodes.get(step)?);
         let mut origins: Vec<Origin> = Vec::new();
-        for origin in nodes.iter().filter_map(|node| origin(*node)) {
+        for origin in nodes.iter().filter_map(|node| traced.origin(*node)) {
             if !origins.iter().any(|known| known.reads_as(&origin)) {
                 origins.push(origin);
             }
@@ -82,7 +81,7 @@ impl Schedule {
 
     /// The error of a program that could not be compiled. For temporary memory that there is not,
     /// the first step is named that needs so much.
-    fn refused(&self, error: Error, plan: &Plan, origin: Origins<'_>) -> Error {
+    fn refused(&self, error: Error, plan: &Plan, traced: &impl Traced) -> Error {
         let error = match error {
             Error::Memory { bytes, .. } => {
                 let large = |output: &Operand| {
@@ -96,17 +95,11 @@ impl Schedule {
             }
             other => other,
         };
-        error.located(|step| self.place(plan, step, origin))
+        error.located(|step| self.place(plan, step, traced))
     }
 }
 
 impl Compiled {
-    /// Runs the program: `externals` are the leaves' buffers, then those of [`Compiled::fresh`].
-    /// Returns once the work is submitted (GPU) or done (CPU).
-    pub fn run(&self, externals: &[Buffer]) -> Result<()> {
-        self.program.run(externals)
-    }
-
     /// Dtype and shape of each buffer that the program fills.
     pub fn fresh(&self) -> &[Spec] {
         &self.schedule.fresh
@@ -117,14 +110,9 @@ impl Compiled {
         &self.schedule.results
     }
 
-    /// The plan that the program was compiled from.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// `error` with the place of the step that it names; `origin` is that of the graph's nodes.
-    pub fn located(&self, error: Error, origin: impl Fn(u32) -> Option<Origin>) -> Error {
-        error.located(|step| self.schedule.place(&self.plan, step, &origin))
+    /// `error` with the place of the step that it names; `traced` is what the program is for.
+    pub fn located(&self, error: Error, traced: &impl Traced) -> Error {
+        error.located(|step| self.schedule.place(&self.plan, step, traced))
     }
 
     /// The step that makes what external buffer `slot` holds after a run.
@@ -232,34 +220,42 @@ impl Device {
         &*self.0.backend
     }
 
-    /// The number of a new evaluation, held while it lasts: there is one at a time.
-    pub fn turn(&self) -> MutexGuard<'_, u64> {
-        let mut turn = lock(&self.0.turn);
-        *turn += 1;
-        turn
+    /// Begins an evaluation, once the one before has ended. An error if the device is broken.
+    ///
+    /// Whoever holds the turn evaluates by itself: `eval` on the same device would wait for it.
+    pub fn begin(&self) -> Result<Turn<'_>> {
+        let mut number = lock(&self.0.turn);
+        *number += 1;
+        match self.0.failure.get() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(Turn {
+                device: self,
+                number,
+            }),
+        }
+    }
+}
+
+/// An evaluation that has begun: there is one at a time on a device.
+pub struct Turn<'d> {
+    device: &'d Device,
+    number: MutexGuard<'d, u64>,
+}
+
+impl Turn<'_> {
+    /// Whose turn it is.
+    pub fn device(&self) -> &Device {
+        self.device
     }
 
-    /// Changes the counters.
-    pub fn count(&self, change: impl FnOnce(&mut Stats)) {
-        change(&mut lock(&self.0.stats));
-    }
-
-    /// The error that broke this device, if one did.
-    pub fn check(&self) -> Result<()> {
-        self.0
-            .failure
-            .get()
-            .map_or(Ok(()), |failure| Err(failure.clone()))
-    }
-
-    /// Marks the device as broken: what its buffers hold is unknown.
-    pub fn fail(&self, error: Error) -> Error {
-        self.0.failure.get_or_init(|| error).clone()
+    /// How many evaluations had begun, this one included.
+    pub fn number(&self) -> u64 {
+        *self.number
     }
 
     /// How many nodes, edges and leaves the most recent graph had: the next one is often alike.
     pub fn sizes(&self) -> [usize; 3] {
-        let programs = lock(&self.0.programs);
+        let programs = lock(&self.device.0.programs);
         programs.last().map_or([0; 3], |(graph, _)| {
             [graph.nodes.len(), graph.edges.len(), graph.leaves.len()]
         })
@@ -267,7 +263,8 @@ impl Device {
 
     /// The program for what was traced: that of a graph of equal structure, or a new one.
     pub fn program(&self, traced: &impl Traced) -> Result<Arc<Compiled>> {
-        let mut programs = lock(&self.0.programs);
+        let device = &self.device.0;
+        let mut programs = lock(&device.programs);
         if let Some(at) = programs
             .iter()
             .rposition(|(graph, _)| traced.matches(graph))
@@ -278,26 +275,66 @@ impl Device {
             return Ok(compiled);
         }
         let graph = traced.graph();
-        let (schedule, plan) = Schedule::new(&graph, self.0.options);
-        if let Some(observer) = &self.0.observer {
+        let (schedule, plan) = Schedule::new(&graph, device.options);
+        if let Some(observer) = &device.observer {
             observer(&plan);
         }
-        self.count(|stats| stats.misses += 1);
-        if self.0.options.cache && programs.len() == PROGRAMS {
+        lock(&device.stats).misses += 1;
+        if device.options.cache && programs.len() == PROGRAMS {
             programs.remove(0);
         }
-        let program = self.0.backend.compile(&plan);
-        let program =
-            program.map_err(|error| schedule.refused(error, &plan, &|node| traced.origin(node)))?;
+        let program = device.backend.compile(&plan);
+        let program = program.map_err(|error| schedule.refused(error, &plan, traced))?;
         let compiled = Arc::new(Compiled {
+            nodes: graph.nodes.len(),
             program,
             schedule,
             plan,
         });
-        if self.0.options.cache {
+        if device.options.cache {
             programs.push((graph, compiled.clone()));
         }
         Ok(compiled)
+    }
+
+    /// Runs a program: `externals` are the leaves' buffers, then those of [`Compiled::fresh`]. Returns
+    /// once the work is submitted (GPU) or done (CPU). If it fails or panics the device is broken:
+    /// what its buffers hold is unknown.
+    pub fn run(
+        &self,
+        compiled: &Compiled,
+        externals: &[Buffer],
+        traced: &impl Traced,
+    ) -> Result<()> {
+        let running = Running(self.device);
+        let outcome = compiled.program.run(externals);
+        std::mem::forget(running);
+        outcome.map_err(|error| self.device.fail(compiled.located(error, traced)))?;
+        let mut stats = lock(&self.device.0.stats);
+        stats.evaluations += 1;
+        stats.nodes += compiled.nodes as u64;
+        stats.steps += compiled.plan.steps.len() as u64;
+        stats.copies += compiled.plan.copies() as u64;
+        Ok(())
+    }
+}
+
+/// Breaks its device when it is dropped: a kernel panicked.
+struct Running<'a>(&'a Device);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fail(Error::Device {
+            device: self.0.to_string(),
+            reason: "a kernel panicked".into(),
+        });
+    }
+}
+
+impl Device {
+    /// Marks the device as broken.
+    fn fail(&self, error: Error) -> Error {
+        self.0.failure.get_or_init(|| error).clone()
     }
 }
 

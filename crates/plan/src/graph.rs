@@ -5,7 +5,7 @@ use crate::{Layout, Op, Origin, Spec};
 use std::ops::Range;
 
 /// Pending nodes in an order in which they can be computed, and the ready ones they read.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Graph {
     /// Each reads leaves and nodes before it.
     pub nodes: Vec<GraphNode>,
@@ -16,7 +16,7 @@ pub struct Graph {
 }
 
 /// A pending node.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct GraphNode {
     /// What computes it.
     pub op: Op,

@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use kiln_plan::{
-//!     Buffer, Edge, Error, Expr, Graph, GraphNode, Layout, Leaf, Op, Origin, Part, Place, Scalar, Shape,
+//!     Edge, Error, Expr, Graph, GraphNode, Layout, Leaf, Op, Origin, Part, Scalar, Shape,
 //!     Source, Spec, Traced, DType,
 //! };
 //! use std::panic::Location;
@@ -17,8 +17,7 @@
 //! struct Root(Spec);
 //! impl Traced for Root {
 //!     fn matches(&self, known: &Graph) -> bool {
-//!         let [node] = &known.nodes[..] else { return false };
-//!         node.op == root() && node.spec == self.0 && node.edges(known).len() == 1
+//!         *known == self.graph()
 //!     }
 //!     fn graph(&self) -> Graph {
 //!         let edge = Edge { source: Source::Leaf(0), layout: Layout::contiguous(self.0.shape) };
@@ -41,29 +40,25 @@
 //! let rows = vec![Part::plain(3, bytes.into())];
 //! Part::check(&rows, &traced.0)?;
 //!
-//! let turn = device.turn();
-//! device.check()?;
-//! let program = device.program(&traced)?;
+//! let turn = device.begin()?;
+//! let program = turn.program(&traced)?;
 //! let mut externals = vec![device.backend().load(&traced.0, rows)?];
 //! for spec in program.fresh() {
 //!     externals.push(device.backend().alloc(spec.bytes())?);
 //! }
-//! program.run(&externals)?;
-//! device.count(|stats| stats.steps += program.plan().steps.len() as u64);
-//! drop(turn);
+//! turn.run(&program, &externals, &traced)?;
 //!
 //! assert_eq!(program.results(), [(0, 1)]);
-//! assert_eq!((program.maker(1), device.sizes()), (Some(0), [1, 1, 1]));
+//! assert_eq!((program.maker(1), turn.sizes()), (Some(0), [1, 1, 1]));
+//! assert_eq!((turn.number(), turn.device().stats().steps), (1, 1));
 //! let mut roots = [0; 12];
 //! device.backend().read(&externals[1], 0, &mut roots)?;
 //! assert_eq!(roots[8..], 3.0f32.to_le_bytes());
 //!
 //! // An error of a step is told with the line that it was written in.
 //! let error = Error::Memory { device: "cpu".into(), bytes: 8 }.in_step(0);
-//! let error = program.located(error, |node| traced.origin(node));
+//! let error = program.located(error, &traced);
 //! assert!(matches!(&error, Error::At { place, .. } if place.op == "map"));
-//! device.fail(error);
-//! assert!(device.check().is_err());
 //! # Ok(()) }
 //! ```
 //!
@@ -111,7 +106,7 @@ mod work;
 
 pub use backend::{Backend, Buffer, Bytes, Memory, Part, Program, Storage};
 pub use custom::{Custom, Elements, Fill, Foreign, Function};
-pub use device::{Compiled, Device, Observer, Options, Stats};
+pub use device::{Compiled, Device, Observer, Options, Stats, Turn};
 pub use dtype::{DType, Element, Kind};
 pub use error::{Error, Result};
 pub use expr::{Constant, Expr, Instr, cast};

@@ -237,11 +237,9 @@ impl Op {
             }
             Op::ArgSort => {
                 let [x] = operands(inputs)?;
+                let countable = u32::try_from(x.shape.last_axis()).is_ok();
                 let rows = x.dtype == DType::U32 && !x.shape.is_empty();
-                require(
-                    rows && u32::try_from(x.shape.last_axis()).is_ok(),
-                    "rows of u32",
-                )?;
+                require(rows && countable, "rows of u32, fewer than 2³² each")?;
                 Ok(*x)
             }
             Op::Softmax => {

@@ -1,8 +1,8 @@
 //! What goes wrong says what, where and with which operands, and leaves things usable.
 
 use kiln_array::{
-    Array, Backend, Buffer, CustomOp, DType, Device, Error, Format, Memory, Op, Part, Plan,
-    Program, Result, Spec, eval,
+    Array, Backend, Buffer, CustomOp, DType, Device, Error, Format, Mask, Memory, Op, Part, Plan,
+    Program, Result, Spec, concat, eval, random, stack,
 };
 use kiln_tests::devices;
 use std::fmt;
@@ -78,6 +78,76 @@ fn wrong_views_and_reads_are_refused() -> Result<()> {
         message(x.item::<f32>()),
         message(Array::from_slice(&[1.0f32; 5], &[2, 3], &device)),
         message(Array::from_slice(&[1.0f32], &[1, 1, 1, 1, 1], &device)),
+    ];
+    for (i, message) in refused.iter().enumerate() {
+        assert!(message.contains(file!()), "{i}: {message}");
+    }
+    Ok(())
+}
+
+/// Not one inside of Kiln.
+#[test]
+fn what_functions_make_comes_from_the_line_that_calls_them() -> Result<()> {
+    let device = device();
+    let x = Array::new([[1.0, 2.0], [3.0, 4.0]], &device)?;
+    let (yes, ids) = (x.greater(1.0)?, Array::new([1u32, 0], &device)?);
+    let heads = x.reshape(&[1, 1, 2, 2])?;
+    let key = random::key(0, &device)?;
+    let made = [
+        x.sum(0)?,
+        x.sum([0, 1])?,
+        x.mean(..)?,
+        x.max(-1)?,
+        x.min(0)?,
+        yes.any(0)?,
+        yes.all(0)?,
+        x.var(0, 0)?,
+        x.std(0, 0)?,
+        x.logsumexp(0)?,
+        x.argmax(0)?,
+        x.argmin(0)?,
+        x.cumsum(0)?,
+        x.softmax(0)?,
+        x.sort(0)?,
+        x.argsort(0)?,
+        x.topk(1, 0)?.0,
+        concat(&[&x, &x], 0)?,
+        stack(&[&x, &x], 0)?,
+        x.repeat(0, 2)?,
+        x.take_axis(&ids, 1)?,
+        x.take_along_axis(&ids.reshape(&[2, 1])?, 1)?,
+        x.dot(&x)?,
+        heads.attend(&heads, &heads, 1.0, Mask::Causal, None)?,
+        heads.attend(&heads, &heads, 1.0, &yes, None)?,
+        x.exp()?,
+        x.sign()?,
+        x.ceil()?,
+        x.negative()?,
+        x.clip(0.0, 1.0)?,
+        x.remainder(2)?,
+        x.floor_divide(2)?,
+        x.is_nan()?,
+        yes.select(&x, &x)?,
+        yes.logical_and(&yes)?,
+        x.cast(DType::F16)?,
+        (&x + 1.0)?,
+        (1.0 - &x)?,
+        Array::full(1.0, DType::F16, &[2], &device)?,
+        random::uniform(0.0, 2.0, &[2], DType::F32, &key)?,
+        random::normal(&[2], DType::F32, &key)?,
+        random::categorical(&x, &key)?,
+    ];
+    for (i, array) in made.iter().enumerate() {
+        assert_eq!(array.site().file(), file!(), "{i}: {}", array.site());
+    }
+    let empty = Array::zeros(DType::F32, &[0, 2], &device)?;
+    let refused = [
+        message(empty.max(0)),
+        message(empty.logsumexp(..)),
+        message(concat(&[&x, &ids], 0)),
+        message(x.index((0..1, 0..1, 0..1))),
+        message(x.dot(&x.slice(0, 0..1)?)),
+        message(x.less(&x.slice(0, 0..0)?)),
     ];
     for (i, message) in refused.iter().enumerate() {
         assert!(message.contains(file!()), "{i}: {message}");
