@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
-use kiln_array::{Options, Plan};
+use kiln_array::{Op, Options, Plan};
 use kiln_tests::devices;
 use kiln_wgpu::Facts;
 use naga::back::{msl, spv};

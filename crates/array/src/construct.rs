@@ -76,6 +76,8 @@ lists! {
     (T: Nested, const N: usize) [T; N];
     (T: Nested) Vec<T>;
     (T: Nested) &[T];
+    (T: Nested, const N: usize) &[T; N];
+    (T: Nested) &Vec<T>;
 }
 
 /// A vector whose memory an array uses.
@@ -159,14 +161,16 @@ impl Array {
         dtype: DType,
         device: &Device,
     ) -> Result<Array> {
-        let (start, step) = (start.into(), step.into());
-        let count = ((stop.into() - start) / step).ceil();
+        let (start, stop, step) = (start.into(), stop.into(), step.into());
+        let count = ((stop - start) / step).ceil();
         let count = if count > 0.0 { count as usize } else { 0 };
-        let Some(shape) = Shape::new(&[count]).filter(|_| !dtype.is_quantised()) else {
+        let counted = step != 0.0 && !step.is_nan() && !(start - stop).is_nan();
+        let shape = Shape::new(&[count]).filter(|_| counted && !dtype.is_quantised());
+        let Some(shape) = shape else {
             return Err(Error::Invalid {
                 op: "arange",
                 expected: format!(
-                    "a plain dtype and numbers that fit in memory, not {dtype} and {count}"
+                    "a plain dtype, a step, and numbers that fit in memory, not {dtype} and {count}"
                 ),
                 inputs: Vec::new(),
                 site: std::panic::Location::caller(),

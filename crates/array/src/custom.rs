@@ -2,7 +2,7 @@
 
 use crate::{Array, Custom, Function, Op, Result, Spec};
 use kiln_plan::Foreign;
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,11 +11,13 @@ use std::sync::Arc;
 pub trait CustomOp: fmt::Debug + Send + Sync {
     /// The name, part of the operation's identity.
     fn name(&self) -> &'static str;
-    /// The parameters, the other part: two operations of equal name and parameters are the same.
+    /// The parameters, the other part: two operations of one type with equal name and parameters are
+    /// the same.
     fn parameters(&self) -> Vec<u32>;
     /// The result's dtype and shape, or what was expected instead of these operands.
     fn infer(&self, inputs: &[Spec]) -> std::result::Result<Spec, String>;
-    /// The same result from simpler operations: what the operation means.
+    /// The same result from simpler operations: what the operation means. It is called within an
+    /// evaluation, where reading an array of the device is an error.
     fn decompose(&self, inputs: &[Array]) -> Result<Array>;
     /// How the processor computes it, if it does. For results of floats and plain operands; others
     /// are decomposed.
@@ -70,31 +72,37 @@ pub trait CustomOp: fmt::Debug + Send + Sync {
 
 /// A [`CustomOp`] as a plan sees it.
 #[derive(Debug)]
-struct Defined(Box<dyn CustomOp>);
+struct Defined {
+    op: Box<dyn CustomOp>,
+    meaning: TypeId,
+}
 
 impl Foreign for Defined {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.op.name()
     }
     fn parameters(&self) -> Vec<u32> {
-        self.0.parameters()
+        self.op.parameters()
+    }
+    fn meaning(&self) -> TypeId {
+        self.meaning
     }
     fn infer(&self, inputs: &[Spec]) -> std::result::Result<Spec, String> {
-        self.0.infer(inputs)
+        self.op.infer(inputs)
     }
     fn function(&self, inputs: &[Spec]) -> Option<Function> {
-        self.0.function(inputs)
+        self.op.function(inputs)
     }
     fn wgsl(&self, inputs: &[Spec]) -> Option<String> {
-        self.0.wgsl(inputs)
+        self.op.wgsl(inputs)
     }
 }
 
 /// What `custom` means, of `inputs`; `None` where nobody said.
 pub(crate) fn decompose(custom: &Custom, inputs: &[Array]) -> Option<Result<Array>> {
     let foreign: &dyn Any = &*custom.0;
-    let Defined(op) = foreign.downcast_ref()?;
-    Some(op.decompose(inputs))
+    let defined: &Defined = foreign.downcast_ref()?;
+    Some(defined.op.decompose(inputs))
 }
 
 impl Array {
@@ -125,9 +133,10 @@ impl Array {
     /// # Ok(()) }
     /// ```
     #[track_caller]
-    pub fn custom(op: impl CustomOp + 'static, inputs: &[&Array]) -> Result<Array> {
+    pub fn custom<C: CustomOp + 'static>(op: C, inputs: &[&Array]) -> Result<Array> {
         let inputs = inputs.iter().map(|&input| input.clone()).collect();
-        let custom = Custom(Arc::new(Defined(Box::new(op))));
+        let (op, meaning) = (Box::new(op), TypeId::of::<C>());
+        let custom = Custom(Arc::new(Defined { op, meaning }));
         Array::make(Op::Custom(custom), inputs)
     }
 }

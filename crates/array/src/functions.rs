@@ -1,5 +1,6 @@
 //! The operations as methods and operators.
 
+use crate::construct::room;
 use crate::{Array, Bits, DType, Device, Error, Expr, Op, Pairing, Result, Scalar};
 use std::panic::Location;
 
@@ -87,7 +88,7 @@ impl Array {
     pub fn rope(&self, positions: &Array, heads: usize, rope: &Rope) -> Result<Array> {
         let op = Op::Rope {
             pairing: rope.pairing,
-            heads: heads as u32,
+            heads: u32::try_from(heads).unwrap_or(u32::MAX),
             scale: Bits::from(rope.scale),
         };
         Array::make(
@@ -117,7 +118,7 @@ impl Array {
     ) -> Result<Array> {
         let op = Op::Attention {
             scale: scale.into(),
-            window: window as u32,
+            window: u32::try_from(window).unwrap_or(u32::MAX),
         };
         Array::make(
             op,
@@ -143,15 +144,22 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Unscaled angles: pair `i` of a head's first `size` elements turns by `base^(-2i/size)` radians
-    /// per position.
+    /// Unscaled angles: pair `i` of a head's first `size` elements, an even number, turns by
+    /// `base^(-2i/size)` radians per position.
     #[track_caller]
     pub fn plain(size: usize, base: f32, pairing: Pairing, device: &Device) -> Result<Rope> {
         let pairs = size / 2;
         let step = f64::from(base).ln() / pairs.max(1) as f64;
-        let frequencies: Vec<f32> = (0..pairs)
-            .map(|i| (-(i as f64) * step).exp() as f32)
-            .collect();
+        let mut frequencies = room(pairs)?;
+        frequencies.extend((0..pairs).map(|i| (-(i as f64) * step).exp() as f32));
+        if !size.is_multiple_of(2) {
+            return Err(Error::Invalid {
+                op: "rope",
+                expected: format!("an even number of elements, not {size}"),
+                inputs: Vec::new(),
+                site: Location::caller(),
+            });
+        }
         Ok(Rope {
             pairing,
             frequencies: Array::from_slice(&frequencies, &[pairs], device)?,
@@ -207,6 +215,14 @@ macro_rules! operators {
             }
         }
     )+ };
+}
+
+impl std::ops::Neg for &Array {
+    type Output = Result<Array>;
+    #[track_caller]
+    fn neg(self) -> Result<Array> {
+        self.negative()
+    }
 }
 
 operators! {

@@ -127,6 +127,9 @@ impl Traced for Trace {
     }
 }
 
+/// Definitions of definitions that are followed for one node.
+const DEEPEST: usize = 64;
+
 /// A pending node whose inputs are being visited.
 struct Visit {
     work: Arc<Pending>,
@@ -187,7 +190,7 @@ impl Tracer<'_> {
 
     /// The node's work, decomposed until the backend has a kernel for it.
     fn supported(&mut self, node: &Node, mut work: Arc<Pending>) -> Result<Arc<Pending>> {
-        loop {
+        for _ in 0..DEEPEST {
             self.specs.clear();
             self.specs.extend(work.inputs.iter().map(Array::spec));
             if self.device.backend().supports(&work.op, &self.specs) {
@@ -203,22 +206,6 @@ impl Tracer<'_> {
                     origins: vec![node.origin],
                 })
             })?;
-            if let State::Pending(inner) = simpler.node.state()
-                && inner.op == work.op
-                && inner
-                    .inputs
-                    .iter()
-                    .map(Array::spec)
-                    .eq(self.specs.iter().copied())
-            {
-                let expected = "a definition by other operations".to_owned();
-                return Err(Error::Invalid {
-                    op: work.op.name(),
-                    expected,
-                    inputs: self.specs.clone(),
-                    site: node.origin.site,
-                });
-            }
             let made = simpler.node.spec.shape;
             let whole = made == node.spec.shape && simpler.layout.covers(made.elements());
             work = match simpler.node.state() {
@@ -231,6 +218,12 @@ impl Tracer<'_> {
             };
             node.set(State::Pending(work.clone()));
         }
+        Err(Error::Invalid {
+            op: work.op.name(),
+            expected: "a definition by other operations, which comes to an end,".into(),
+            inputs: self.specs.clone(),
+            site: node.origin.site,
+        })
     }
 
     fn decomposed(&self, work: &Pending, wanted: Spec) -> Result<Array> {

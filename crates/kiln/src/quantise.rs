@@ -20,11 +20,12 @@ use kiln_array::{Array, DType, Error, Format, Part, Result};
 /// ```
 #[track_caller]
 pub fn quantise(weights: &Array, format: Format) -> Result<Array> {
+    let site = std::panic::Location::caller();
     let invalid = |expected: String| Error::Invalid {
         op: "quantise",
         expected,
         inputs: vec![weights.spec()],
-        site: weights.site(),
+        site,
     };
     let (&[rows, k], true) = (&*weights.shape(), weights.dtype().is_float()) else {
         return Err(invalid("rows of floats".into()));

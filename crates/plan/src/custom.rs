@@ -1,7 +1,7 @@
 //! Operations from outside.
 
 use crate::{DType, Kind, Spec};
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,8 +13,12 @@ use std::sync::Arc;
 pub trait Foreign: Any + fmt::Debug + Send + Sync {
     /// The name, part of the operation's identity.
     fn name(&self) -> &'static str;
-    /// The parameters, the other part.
+    /// The parameters, another part.
     fn parameters(&self) -> Vec<u32>;
+    /// The type that says what the operation means, the last part.
+    fn meaning(&self) -> TypeId {
+        self.type_id()
+    }
     /// The result's dtype and shape, or what was expected instead of these operands.
     fn infer(&self, inputs: &[Spec]) -> std::result::Result<Spec, String>;
     /// How the processor computes it, if it does.
@@ -85,7 +89,7 @@ impl fmt::Debug for Function {
     }
 }
 
-/// A shared [`Foreign`] operation, compared by name and parameters.
+/// A shared [`Foreign`] operation, compared by type, name and parameters.
 #[derive(Clone, Debug)]
 pub struct Custom(pub Arc<dyn Foreign>);
 
@@ -113,7 +117,8 @@ impl Custom {
 
 impl PartialEq for Custom {
     fn eq(&self, other: &Custom) -> bool {
-        self.0.name() == other.0.name() && self.0.parameters() == other.0.parameters()
+        let (a, b) = (&self.0, &other.0);
+        a.meaning() == b.meaning() && a.name() == b.name() && a.parameters() == b.parameters()
     }
 }
 

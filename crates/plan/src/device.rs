@@ -5,7 +5,9 @@ use crate::{
     Backend, Buffer, Error, Graph, Operand, Origin, Place, Plan, Program, Result, Slot, Spec,
     Traced,
 };
+use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How many programs a device keeps; the least recently used goes first.
@@ -222,24 +224,50 @@ impl Device {
 
     /// Begins an evaluation, once the one before has ended. An error if the device is broken.
     ///
-    /// Whoever holds the turn evaluates by itself: `eval` on the same device would wait for it.
+    /// # Errors
+    /// Also where this thread holds the turn already: a definition that reads an array would wait for
+    /// the evaluation that asks for it.
     pub fn begin(&self) -> Result<Turn<'_>> {
+        let this = Arc::as_ptr(&self.0) as usize;
+        if HELD.with_borrow(|held| held.contains(&this)) {
+            let reason = "an evaluation on it is asked for within another one".into();
+            let device = self.to_string();
+            return Err(Error::Device { device, reason });
+        }
         let mut number = lock(&self.0.turn);
         *number += 1;
         match self.0.failure.get() {
             Some(failure) => Err(failure.clone()),
-            None => Ok(Turn {
-                device: self,
-                number,
-            }),
+            None => {
+                HELD.with_borrow_mut(|held| held.push(this));
+                Ok(Turn {
+                    device: self,
+                    number,
+                    thread: PhantomData,
+                })
+            }
         }
     }
+}
+
+thread_local! {
+    /// The devices whose turn this thread holds.
+    static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An evaluation that has begun: there is one at a time on a device.
 pub struct Turn<'d> {
     device: &'d Device,
     number: MutexGuard<'d, u64>,
+    /// It ends on the thread that it began on.
+    thread: PhantomData<*const ()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let this = Arc::as_ptr(&self.device.0) as usize;
+        HELD.with_borrow_mut(|held| held.retain(|&device| device != this));
+    }
 }
 
 impl Turn<'_> {
